@@ -1,4 +1,4 @@
-// Package bundle writes policies as the ConfigMap that they are applied as.
+// Package bundle writes policies as the ConfigMap in which they are applied.
 package bundle
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// ConfigMap returns a ConfigMap with policies, by their keys, as yaml or json. The same policies give the same bytes.
+// ConfigMap returns a ConfigMap with policies, by key, as yaml or json. The same policies give the same bytes.
 func ConfigMap(name, namespace string, data map[string]string, format string) (string, error) {
 	metadata := map[string]any{"name": name, "labels": map[string]string{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}}
 	if namespace != "" {
@@ -39,7 +39,7 @@ func ConfigMap(name, namespace string, data map[string]string, format string) (s
 	return text.String(), nil
 }
 
-// block writes a text as a literal block of YAML with an indentation of four, or in quotes where a block cannot hold it.
+// block writes a text as a YAML literal block indented by four, or in quotes if a block cannot hold it.
 func block(text string) string {
 	lines := strings.TrimRight(text, "\n")
 	cannot := lines == "" || strings.ContainsFunc(text, func(r rune) bool {
@@ -50,7 +50,7 @@ func block(text string) string {
 	}
 	header := "|"
 	if strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\n") || strings.HasPrefix(text, "\t") {
-		header += "2" // else the first line says how far the block is indented
+		header += "2" // otherwise the first line would determine the indentation
 	}
 	ending := "\n"
 	switch trailing := text[len(lines):]; len(trailing) {

@@ -11,8 +11,8 @@ import (
 	"github.com/kcp-placement/placement/policies"
 )
 
-// Entries are the modules, by file name, by which policies of the library decide together: terms add up, and of the weights and the
-// scheduling those of the first policy count that has any for a workload.
+// Entries returns the modules, by file name, that combine policies of the library: terms add up; weights and scheduling come from the
+// first policy that has any for a workload.
 func Entries(library ...string) map[string]string {
 	entries := map[string]string{}
 	if names := Defining("terms", library); len(names) > 0 {
@@ -45,7 +45,7 @@ func Defining(rule string, library []string) (names []string) {
 	return names
 }
 
-// identifier is the last part of the package of a policy.
+// identifier returns the last part of a policy's package.
 func identifier(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 func termsOf(library []string) string {

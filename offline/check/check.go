@@ -36,7 +36,7 @@ const (
 	Warning = lint.Warning
 )
 
-// Codes of findings. Findings in Rego have OPA's codes, such as rego_type_error, those of engine/lint the names of its checks.
+// Codes of findings. Findings in Rego have OPA's codes, such as rego_type_error; those of engine/lint have the names of its checks.
 const (
 	CodeManifest  = "manifest"
 	CodeCEL       = "cel"
@@ -65,7 +65,7 @@ type Finding struct {
 	Message string
 }
 
-// Description is the message with the object and the field before it.
+// Description returns the message prefixed by the object and the field.
 func (f Finding) Description() string {
 	parts := []string{f.Object, f.Field, f.Message}
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
@@ -98,14 +98,14 @@ func (r *Report) Count(severity Severity) (n int) {
 	return n
 }
 
-// Run checks files, with these kinds of workload. It fails only where ctx ends.
+// Run checks files, with these workload kinds. It fails only if ctx ends.
 func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*Report, error) {
 	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
 	return Workspaces(ctx, kinds, workspaces, wrong, func(*manifest.File) bool { return true })
 }
 
-// Workspaces checks workspaces that have been read, with the errors that reading has found. It reports what is in the files that of is
-// true for, and does not look for what could only be found in others. It fails only where ctx ends.
+// Workspaces checks workspaces that have been read, and adds the errors found in reading. It reports only findings in files for which of
+// returns true, and skips work that could only yield findings in others. It fails only if ctx ends.
 func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error, of func(*manifest.File) bool) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
@@ -159,12 +159,12 @@ type checker struct {
 	engine      *engine.Engine
 	now         time.Time
 	shared      *shared
-	// of says for a file whether what is in it is reported.
+	// of reports whether findings in a file are reported.
 	of     func(*manifest.File) bool
 	report *Report
 }
 
-// tells reports whether what is in an object is reported.
+// tells reports whether findings in an object are reported.
 func (c *checker) tells(o *manifest.Object) bool { return c.of(o.File()) }
 
 func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
@@ -233,7 +233,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	set := c.modules(w)
 	c.shadow(w)
 	linter.Policies = workload.ReadsOf("annotations")
-	if set != nil { // else nobody knows
+	if set != nil { // otherwise nobody knows
 		linter.Policies = set.Reads()
 	}
 	// scheduled are the placements as policies schedule their workloads, each with the first such workload.
@@ -307,7 +307,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	return nil
 }
 
-// deadline warns of a drain that would be applied with a deadline in the past. One that has begun may have passed it.
+// deadline warns of a drain that would be applied with a deadline in the past. For a drain that has begun, that is fine.
 func (c *checker) deadline(o manifest.Typed[v1alpha1.ClusterRegistration]) {
 	drain := o.Typed.Spec.Drain
 	if drain == nil || drain.Deadline == nil || o.Typed.Status.Drain != nil || c.now.Before(drain.Deadline.Time) {
@@ -325,7 +325,7 @@ type scheduledAs struct {
 	workload  *workload.Workload
 }
 
-// placement checks a placement, and returns it compiled; nil where it is wrong.
+// placement checks a placement, and returns it compiled; nil if it has errors.
 func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
 	told := map[string]bool{}
@@ -360,7 +360,7 @@ func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *place
 	return compiled
 }
 
-// lint adds findings in an object, except in fields that are known to be wrong.
+// lint adds findings in an object, except in fields already known to be wrong.
 func (c *checker) lint(o *manifest.Object, findings []lint.Finding) {
 	for _, f := range findings {
 		reported := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
@@ -386,7 +386,7 @@ func (c *checker) lintAll(o *manifest.Object, findings []lint.Finding) {
 	}
 }
 
-// celErrors returns the single errors of an expression.
+// celErrors returns the individual errors of an expression.
 func celErrors(err error) (errs []*constraint.Error) {
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range several.Unwrap() {

@@ -15,7 +15,7 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// CodeOverride marks overrides that cannot be carried out, or change nothing.
+// CodeOverride marks overrides that cannot be applied, or change nothing.
 const CodeOverride = "override"
 
 // delivery checks what is delivered.
@@ -52,7 +52,7 @@ func (d *delivery) placement(o manifest.Typed[v1alpha1.WorkloadPlacement], workl
 		return
 	}
 	d.inVain(o, overrides, workloads)
-	// Which workloads a field is wrong for, and what is wrong with the first.
+	// The fields that are wrong, with the first error of each and the number of workloads affected.
 	wrong, count := map[string]error{}, map[string]int{}
 	for _, w := range workloads {
 		for _, err := range d.render(w, overrides) {
@@ -74,11 +74,11 @@ func (d *delivery) placement(o manifest.Typed[v1alpha1.WorkloadPlacement], workl
 	}
 }
 
-// render returns what cannot be delivered of a workload to any of the clusters, each once.
+// render returns the errors in rendering a workload for any of the clusters, each once.
 func (d *delivery) render(w manifest.Workload, overrides *render.Overrides) (errs []error) {
 	needs, err := render.NeedsOf(d.kinds, w.Unstructured())
 	if err != nil {
-		return nil // it is told where the workload is read
+		return nil // reported where the workload is read
 	}
 	with, _ := d.objects.With(needs)
 	rendered, told := map[*render.Changes]bool{}, map[string]bool{}
@@ -110,7 +110,7 @@ func split(err error) []error {
 	return []error{err}
 }
 
-// inVain reports overrides that select no cluster, and those of containers that no workload has. Nothing is said of what is not known.
+// inVain reports overrides that select no cluster, and those of containers that no workload has, unless too little is known to tell.
 func (d *delivery) inVain(o manifest.Typed[v1alpha1.WorkloadPlacement], overrides *render.Overrides, workloads []manifest.Workload) {
 	warn := func(at *field.Path, format string, args ...any) {
 		d.find(Finding{Warning, CodeOverride, o.Position(at.String()), o.String(), at.String(), fmt.Sprintf(format, args...)})
@@ -119,7 +119,7 @@ func (d *delivery) inVain(o manifest.Typed[v1alpha1.WorkloadPlacement], override
 	for _, w := range workloads {
 		templates, err := d.kinds.PodTemplates(w.Unstructured())
 		if err != nil {
-			return // it is told where the workload is read
+			return // reported where the workload is read
 		}
 		kinds = append(kinds, w.GetKind())
 		for _, template := range templates {
@@ -153,7 +153,7 @@ func (d *delivery) inVain(o manifest.Typed[v1alpha1.WorkloadPlacement], override
 	}
 }
 
-// companions are the kinds that go with workloads without a label.
+// companions are the kinds of objects that accompany workloads without the label.
 var companions = func() (kinds []string) {
 	for _, kind := range render.CompanionKinds {
 		kinds = append(kinds, kind.Kind)

@@ -14,14 +14,14 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// configMaps checks what of the ConfigMaps is not loaded.
+// configMaps reports what of the ConfigMaps is not loaded.
 func (c *checker) configMaps(w *manifest.Workspace) {
 	for _, o := range w.ConfigMaps {
 		c.lint(o.Object, lint.ConfigMap(o.Typed))
 	}
 }
 
-// modules checks the Rego of a workspace, and returns the policies that come into force; nil where they do not.
+// modules checks the Rego of a workspace, and returns the policies that come into force; nil if they do not.
 func (c *checker) modules(w *manifest.Workspace) *policy.Set {
 	texts := w.Texts()
 	c.report.Modules += len(texts)
@@ -50,7 +50,7 @@ func (c *checker) shadow(w *manifest.Workspace) {
 	c.rego(w, Warning, CodeLint, warnings)
 }
 
-// effect checks what the policies say in vain, and evaluates them for workloads that are made up. It returns what it finds.
+// effect looks for parts of policies that have no effect, and evaluates the policies for made-up workloads. It returns its findings.
 func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, linter *lint.Workspace) []lint.Finding {
 	kinds := c.kinds.References()
 	checked := lint.Policies{Set: set, Kinds: kinds, Probes: set.Probe(ctx, kinds), Fleet: linter.Fleet, Workloads: linter.Workloads}
@@ -65,7 +65,7 @@ func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy
 	return found
 }
 
-// rego adds errors of policies at their positions, with the code given or their own.
+// rego adds errors of policies at their positions, with the given code or their own.
 func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, err error) {
 	var errs policy.Errors
 	if !errors.As(err, &errs) {
@@ -78,7 +78,7 @@ func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, er
 	}
 }
 
-// inModule is an error in a module at its position.
+// inModule returns the finding for an error in a module, at its position.
 func (c *checker) inModule(w *manifest.Workspace, e policy.Error) Finding {
 	p, found := w.At(e.File, e.Row, e.Col)
 	if !found {
@@ -87,14 +87,14 @@ func (c *checker) inModule(w *manifest.Workspace, e policy.Error) Finding {
 	return Finding{Severity: Error, Code: e.Code, Position: p.Position, Object: p.Object, Field: p.Field, Message: p.Within(e.Message)}
 }
 
-// judgement adds the error of evaluating the policies for a workload, once where it is that of many workloads.
+// judgement adds the error of evaluating the policies for a workload, only once if many workloads share it.
 func (c *checker) judgement(w *manifest.Workspace, o manifest.Workload, err error) {
 	before := len(c.report.Findings)
 	c.rego(w, Error, "", err)
 	found := slices.Clone(c.report.Findings[before:])
 	c.report.Findings = c.report.Findings[:before]
 	for _, f := range found {
-		if f.File == nil { // for example where the policies exceed their budget
+		if f.File == nil { // for example if the policies exceed their budget
 			f.Code, f.Position, f.Object = CodeJudgement, o.Position(""), o.String()
 		}
 		if !c.reported(f, f.Message) {
@@ -104,7 +104,7 @@ func (c *checker) judgement(w *manifest.Workspace, o manifest.Workload, err erro
 	}
 }
 
-// reported reports whether a finding is known that begins with a message.
+// reported reports whether there is already a finding that begins with a message.
 func (c *checker) reported(f Finding, message string) bool {
 	return slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
 		return k.Position == f.Position && k.Code == f.Code && strings.HasPrefix(k.Message, message)

@@ -21,10 +21,10 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// CodeSharing marks what ClusterSets and ClusterSetBindings say in vain, or cannot keep.
+// CodeSharing marks parts of ClusterSets and ClusterSetBindings that have no effect, or cannot be honored.
 const CodeSharing = "sharing"
 
-// shared is what the workspaces that are checked share.
+// shared is what the checked workspaces share.
 type shared struct {
 	workspaces map[logicalcluster.Name]*manifest.Workspace
 	sharing    map[logicalcluster.Name]*sharing.Workspace
@@ -44,7 +44,7 @@ func newShared(workspaces []*manifest.Workspace) *shared {
 	return s
 }
 
-// fleetOf returns the workspace whose clusters one looks at, and those that it sees.
+// fleetOf returns the workspace whose clusters a workspace uses, and the clusters that it sees.
 func (s *shared) fleetOf(w *manifest.Workspace) (owner *manifest.Workspace, seen []manifest.Typed[v1alpha1.ClusterRegistration]) {
 	view := sharing.ViewOf(s.sharing[w.Name], s.lookup)
 	owner = s.workspaces[view.Fleet]
@@ -62,8 +62,8 @@ func (s *shared) fleetOf(w *manifest.Workspace) (owner *manifest.Workspace, seen
 	return owner, seen
 }
 
-// Sharing finds what is wrong with the ClusterSets and ClusterSetBindings of some of the workspaces, by position. It tells nothing that
-// may be meant, such as more quota than there is.
+// Sharing checks the ClusterSets and ClusterSetBindings of some of the workspaces, and returns its findings by position. It leaves out what
+// may be intended, such as quotas beyond capacity.
 func Sharing(workspaces, of []*manifest.Workspace) []Finding {
 	c := checker{now: time.Now(), of: func(*manifest.File) bool { return true }, report: &Report{}, shared: newShared(workspaces)}
 	for _, w := range of {
@@ -74,8 +74,8 @@ func Sharing(workspaces, of []*manifest.Workspace) []Finding {
 	return c.report.Findings
 }
 
-// sharing checks the ClusterSets and ClusterSetBindings of a workspace against the others. A workspace that is not among what is checked
-// may be there all the same.
+// sharing checks the ClusterSets and ClusterSetBindings of a workspace against the others. A workspace that is not among those checked
+// may exist all the same.
 func (c *checker) sharing(w *manifest.Workspace) {
 	c.sets(w, true)
 	view := sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup)
@@ -83,19 +83,19 @@ func (c *checker) sharing(w *manifest.Workspace) {
 	c.bindings(w, view)
 }
 
-// share tells of a field of a ClusterSet or a ClusterSetBinding.
+// share adds a finding in a field of a ClusterSet or a ClusterSetBinding.
 func (c *checker) share(severity Severity, o *manifest.Object, at, message string) {
 	c.lint(o, []lint.Finding{{Severity: severity, Code: CodeSharing, Object: o.String(), Field: at, Message: message}})
 }
 
-// unknown tells of a workspace that is not in the files, where one of another path may be meant.
+// unknown reports a workspace that is not in the files if a similar path is.
 func (c *checker) unknown(o *manifest.Object, at string, to v1alpha1.WorkspaceReference) {
 	if near := spelling.DidYouMean(to.Path, c.shared.paths); near != "" {
 		c.share(Warning, o, at, "there is no workspace "+to.Path+" in the files"+near)
 	}
 }
 
-// sets checks the ClusterSets of a workspace. What may be meant is told where all is.
+// sets checks the ClusterSets of a workspace. all includes findings that may be intended.
 func (c *checker) sets(w *manifest.Workspace, all bool) {
 	allocatable := map[string]capacity.Resources{}
 	for _, r := range w.Clusters {
@@ -136,8 +136,8 @@ func (c *checker) sets(w *manifest.Workspace, all bool) {
 	}
 }
 
-// unguaranteed is which of cpu and memory a grant that guarantees something does not guarantee, although workloads of its workspace ask
-// for it, or nobody knows; otherwise it is empty.
+// unguaranteed returns which of cpu and memory a grant with guarantees does not guarantee although workloads of its workspace ask for it, or
+// are not known; empty if none.
 func (c *checker) unguaranteed(guaranteed corev1.ResourceList, of *sharing.Workspace) string {
 	amounts := sharing.Amounts(guaranteed)
 	if !slices.ContainsFunc(slices.Collect(maps.Values(amounts)), func(amount int64) bool { return amount > 0 }) {
@@ -173,12 +173,12 @@ func (c *checker) bindings(w *manifest.Workspace, view sharing.View) {
 	}
 }
 
-// tooLarge finds workloads that ask for more than any grant to their workspace can ever give, whatever is free.
+// tooLarge finds workloads that ask for more than any grant to their workspace can ever give, however much is free.
 func (c *checker) tooLarge(w *manifest.Workspace, grants []engine.Grant) {
 	if len(grants) == 0 {
 		return
 	}
-	// Of one whose replicas may be divided, a single one has to fit.
+	// If replicas may be divided, a single one has to fit.
 	divides := slices.ContainsFunc(w.Placements, func(p manifest.Typed[v1alpha1.WorkloadPlacement]) bool { return p.Typed.Spec.ReplicaScheduling != nil })
 	for _, o := range w.Workloads {
 		if o.Err != nil || o.PerNode || o.End() != "" {

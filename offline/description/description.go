@@ -1,4 +1,4 @@
-// Package description follows a workload through what is stored of it: the chain from its placement to its pods, and how it came to
+// Package description traces a workload through the stored objects: the chain from its placement to its pods, and how it came to
 // run where it does.
 package description
 
@@ -23,7 +23,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Description is the way of a workload to its pods. Its JSON is a contract.
+// Description is the chain from a workload to its pods. Its JSON is a contract.
 type Description struct {
 	Workspace  string              `json:"workspace"`
 	Workload   simulation.Workload `json:"workload"`
@@ -33,7 +33,7 @@ type Description struct {
 	Chain []Link `json:"chain"`
 	// Clusters of the decision, and those that the workload leaves.
 	Clusters []Cluster `json:"clusters"`
-	// Wrong is the first thing that is wrong; empty where nothing is.
+	// Wrong is the first problem; empty if there is none.
 	Wrong string `json:"wrong"`
 }
 
@@ -41,23 +41,23 @@ type Description struct {
 type Link struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-	// Wrong is set where something is wrong here.
+	// Wrong is set if there is a problem at this link.
 	Wrong bool `json:"wrong"`
 }
 
-// Cluster is how a workload fares on one cluster.
+// Cluster is the state of a workload on one cluster.
 type Cluster struct {
 	Name     string `json:"name"`
 	Score    int32  `json:"score"`
 	Reason   string `json:"reason,omitempty"`
 	Replicas int32  `json:"replicas"`
-	// Leaving is set where the workload leaves the cluster.
+	// Leaving is set if the workload leaves the cluster.
 	Leaving bool `json:"leaving,omitempty"`
-	// Work that has it, with the revision that is wanted, and whether the agent has applied that.
+	// Work is the one that has the workload, with the wanted revision, and whether the agent has applied that.
 	Work     string `json:"work,omitempty"`
 	Revision string `json:"revision,omitempty"`
 	Applied  bool   `json:"applied"`
-	// Health, Counts and Message are what the agent reports; Health is empty where it delivers nothing.
+	// Health, Counts and Message are what the agent reports; Health is empty if it delivers nothing.
 	Health  v1alpha1.Health          `json:"health,omitempty"`
 	Counts  *v1alpha1.WorkloadCounts `json:"counts,omitempty"`
 	Message string                   `json:"message,omitempty"`
@@ -71,14 +71,14 @@ func (d *Description) add(name string, wrong bool, format string, args ...any) {
 	}
 }
 
-// Of follows a workload from its placement to its status.
+// Of traces a workload from its placement to its status.
 func Of(w *manifest.Workspace, d *simulation.Decision) Description {
 	object := Object(w, d)
 	answer := Description{
 		Workspace: d.Workspace, Workload: d.Workload, UID: object.GetUID(), Generation: object.GetGeneration(), Clusters: []Cluster{},
 	}
 	generation, deleting := "", ""
-	if answer.Generation > 0 { // one in a file has none
+	if answer.Generation > 0 { // an object from a file has none
 		generation = fmt.Sprintf(", generation %d", answer.Generation)
 	}
 	if object.GetDeletionTimestamp() != nil {
@@ -124,7 +124,7 @@ func placementOf(w *manifest.Workspace, d *simulation.Decision) *v1alpha1.Worklo
 	return nil
 }
 
-// Decision is what is stored on a workload, with the name of its slice; nil where nothing is.
+// Decision returns the stored decision on a workload, with the name of its slice; nil if there is none.
 func Decision(w *manifest.Workspace, object *unstructured.Unstructured) (slice string, decision *v1alpha1.WorkloadDecision) {
 	for _, s := range w.Decisions {
 		for i := range s.Typed.Decisions {
@@ -138,7 +138,7 @@ func Decision(w *manifest.Workspace, object *unstructured.Unstructured) (slice s
 	return "", nil
 }
 
-// placement adds the placement, with the first condition that is in the way of its workloads.
+// placement adds the placement, with the first condition that blocks its workloads.
 func (d *Description) placement(p *v1alpha1.WorkloadPlacement) {
 	for _, kind := range []conditionsv1alpha1.ConditionType{v1alpha1.ConstraintsValidCondition, v1alpha1.WorkloadsVisibleCondition, v1alpha1.PublishedCondition} {
 		if c := conditions.Get(p, kind); c != nil && c.Status != corev1.ConditionTrue {
@@ -189,7 +189,7 @@ func (d *Description) decision(slice string, stored *v1alpha1.WorkloadDecision) 
 	d.add("decision", stored.WaitingReplicas > 0, "%s", text)
 }
 
-// rolloutOf is the workload with what its clusters are to run and say.
+// rolloutOf returns the workload with what its clusters are to run and report.
 func rolloutOf(w *manifest.Workspace, object *unstructured.Unstructured, placement *v1alpha1.WorkloadPlacement, stored *v1alpha1.WorkloadDecision) *delivery.Rollout {
 	clusters, names := map[string]*delivery.Cluster{}, make([]string, len(w.Clusters))
 	for i, c := range w.Clusters {
@@ -200,7 +200,7 @@ func rolloutOf(w *manifest.Workspace, object *unstructured.Unstructured, placeme
 	for i := range w.Works {
 		works[i] = w.Works[i].Typed
 	}
-	content, _ := json.Marshal(object.Object) // what was read as JSON or YAML
+	content, _ := json.Marshal(object.Object) // it was read from JSON or YAML
 	r := &delivery.Rollout{
 		Assignment: &delivery.Assignment{
 			Source: &delivery.Source{
@@ -226,7 +226,7 @@ func clusterOn(r *delivery.Rollout, c v1alpha1.ClusterDecision) Cluster {
 		d.Health, d.Message = on.Health, on.Message
 	}
 	if d.Message == "" && c.Delivery != nil {
-		d.Message = c.Delivery.Message // the controller knows more than Works say
+		d.Message = c.Delivery.Message // the controller knows more than Works show
 	}
 	if copied := r.Copies[c.Name]; copied != nil {
 		d.Work, d.Applied = copied.Work.Namespace+"/"+copied.Work.Name, r.Applied(c.Name)
@@ -272,7 +272,7 @@ func (d *Description) delivery(r *delivery.Rollout) {
 	d.add("pods", atPods, "%s", state(fmt.Sprintf("ready on %d of %d clusters", ready, delivered), atPods))
 }
 
-// status adds what the workload's own status says.
+// status adds the workload's own status.
 func (d *Description) status(object *unstructured.Unstructured) {
 	all, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
 	for _, value := range all {

@@ -11,13 +11,13 @@ type History struct {
 	Workspace string              `json:"workspace"`
 	Workload  simulation.Workload `json:"workload"`
 	Placement string              `json:"placement,omitempty"`
-	// Clusters that it runs on by its decision; none where it has none.
+	// Clusters that it runs on by its decision; none if it has no decision.
 	Clusters []string `json:"clusters"`
 	// Changes of its clusters, the latest first.
 	Changes []v1alpha1.DecisionChange `json:"changes"`
 }
 
-// HistoryOf returns the changes of a workload's clusters that its decision tells.
+// HistoryOf returns the changes of a workload's clusters that its decision records.
 func HistoryOf(w *manifest.Workspace, d *simulation.Decision) History {
 	h := History{Workspace: d.Workspace, Workload: d.Workload, Clusters: []string{}, Changes: []v1alpha1.DecisionChange{}}
 	if _, stored := Decision(w, Object(w, d)); stored != nil {

@@ -8,10 +8,10 @@ import (
 
 // File is a file that was read.
 type File struct {
-	// Name as given by the user, "-" for standard input.
+	// Name is as given by the user, "-" for standard input.
 	Name string
 	Text string
-	// Found reports that the file was found in a folder, and not named: it may hold other YAML than objects.
+	// Found reports that the file was found in a folder instead of being named: it may hold YAML other than objects.
 	Found bool
 	// Err is why a file that was found cannot be read.
 	Err error
@@ -26,7 +26,7 @@ func (f *File) lineCount() int {
 	return len(f.lines)
 }
 
-// Line returns line n of the file, counting from 1; "" where there is no such line.
+// Line returns line n of the file, counting from 1; "" if there is no such line.
 func (f *File) Line(n int) string {
 	f.split.Do(func() { f.lines = strings.Split(f.Text, "\n") })
 	if n < 1 || n > len(f.lines) {
@@ -36,13 +36,13 @@ func (f *File) Line(n int) string {
 }
 
 // Position is a position in a file. Line and Column count from 1, columns in characters; both are 0 for the file as a
-// whole. File is nil for what was not read from a file.
+// whole. File is nil for an object that was not read from a file.
 type Position struct {
 	File         *File
 	Line, Column int
 }
 
-// String is file:line:column.
+// String returns file:line:column.
 func (p Position) String() string {
 	switch {
 	case p.File == nil:
@@ -57,7 +57,7 @@ func (p Position) String() string {
 // Error is an error in an object or in a file.
 type Error struct {
 	Position
-	// Object is for example "WorkloadPlacement default/web"; empty where the object could not be read.
+	// Object is for example "WorkloadPlacement default/web"; empty if the object could not be read.
 	Object string
 	// Field is for example spec.constraints[0].name; empty for the object as a whole.
 	Field   string

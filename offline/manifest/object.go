@@ -18,33 +18,33 @@ type Object struct {
 	metav1.Object
 
 	apiVersion, kind string
-	// whole is all of it; where that is nil, json is: fields as maps take ten times the room, and most are never asked for again.
+	// whole is the entire object; if it is nil, json is: fields as maps take ten times the space, and most are never needed again.
 	whole *unstructured.Unstructured
 	json  string
-	// known is what was read of an object that has no errors: it is the same for the same text.
+	// known is the typed value of an object without errors: it is the same for the same text.
 	known any
 
 	file *File
-	// above is the number of lines before the document, at the path of the object in it, as in items[3]; empty where it is all of it.
+	// above is the number of lines before the document, at the path of the object in it, as in items[3]; empty if it is the document.
 	above    int
 	document *document
 	at       string
 }
 
-// document is the text of an object, or of a list of objects. Its nodes take many times the room of the text, and most are never asked
-// for.
+// document is the text of an object, or of a list of objects. Its nodes take many times the space of the text, and most are never needed
+// again.
 type document struct {
 	text string
 	mu   sync.Mutex
 	root weak.Pointer[yaml.Node]
 }
 
-// NewObject returns an object that is from no file.
+// NewObject returns an object that does not come from a file.
 func NewObject(content *unstructured.Unstructured) *Object {
 	return &Object{Object: content, whole: content, apiVersion: content.GetAPIVersion(), kind: content.GetKind()}
 }
 
-// movedTo returns the object as it is in a file that has the same text of it.
+// movedTo returns the object as part of a file that contains the same text.
 func (o *Object) movedTo(f *File, above int, text string) *Object {
 	moved := *o
 	moved.file, moved.above, moved.document = f, above, &document{text: text}
@@ -62,7 +62,7 @@ func (o *Object) GroupVersionKind() schema.GroupVersionKind {
 	return schema.FromAPIVersionAndKind(o.apiVersion, o.kind)
 }
 
-// Unstructured returns all of the object. It must not be changed.
+// Unstructured returns the entire object. The caller must not modify it.
 func (o *Object) Unstructured() *unstructured.Unstructured {
 	if o.whole != nil {
 		return o.whole
@@ -74,20 +74,20 @@ func (o *Object) Unstructured() *unstructured.Unstructured {
 	return content
 }
 
-// compact keeps the object as text.
+// compact stores the object as text.
 func (o *Object) compact() {
 	if o.whole == nil {
 		return
 	}
-	if text, err := json.Marshal(o.whole.Object); err == nil { // else it stays as it is
+	if text, err := json.Marshal(o.whole.Object); err == nil { // otherwise it stays as it is
 		o.json, o.whole = string(text), nil
 	}
 }
 
-// File is the file that the object is from; nil where it is from none.
+// File returns the file that the object is from; nil if it is from none.
 func (o *Object) File() *File { return o.file }
 
-// node returns the root of the object; nil where it is not from a file.
+// node returns the root of the object; nil if it is not from a file.
 func (o *Object) node() *yaml.Node {
 	if o.document == nil {
 		return nil
@@ -95,7 +95,7 @@ func (o *Object) node() *yaml.Node {
 	return descend(o.document.node(), split(o.at))
 }
 
-// node returns the root of the document. It is parsed again where it has been freed.
+// node returns the root of the document, parsing it again if it has been freed.
 func (d *document) node() *yaml.Node {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,7 +110,7 @@ func (d *document) node() *yaml.Node {
 	return parsed.Content[0]
 }
 
-// String is for example "WorkloadPlacement default/web".
+// String returns for example "WorkloadPlacement default/web".
 func (o *Object) String() string {
 	name := o.GetName()
 	if namespace := o.GetNamespace(); namespace != "" {
@@ -120,7 +120,7 @@ func (o *Object) String() string {
 }
 
 // Position returns the position of the field at a path such as spec.constraints[0].expression: of its value, or of its
-// name where the value is a block on the next lines. Where the field is missing it is that of the innermost parent.
+// name if the value is a block on the next lines. If the field is missing, it is that of the innermost parent.
 func (o *Object) Position(path string) Position {
 	n := o.find(path)
 	if n != nil && n.Style&yaml.FlowStyle == 0 && (n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode) {
@@ -139,7 +139,7 @@ func (o *Object) PositionOfKey(path string) Position {
 	return o.Position(path)
 }
 
-// key returns the node of the name of a field; nil where the field is missing.
+// key returns the node of the name of a field; nil if the field is missing.
 func (o *Object) key(path string) *yaml.Node {
 	elements := split(path)
 	if len(elements) == 0 {
@@ -164,12 +164,12 @@ func (o *Object) position(n *yaml.Node) Position {
 	return Position{File: o.file, Line: o.above + n.Line, Column: n.Column}
 }
 
-// find returns the node of a path, or its innermost parent where it is missing.
+// find returns the node of a path, or its innermost parent if it is missing.
 func (o *Object) find(path string) *yaml.Node { return o.descend(split(path)) }
 
 func (o *Object) descend(elements []string) *yaml.Node { return descend(o.node(), elements) }
 
-// descend returns the node of a path below another, or its innermost parent where it is missing.
+// descend returns the node of a path below another, or its innermost parent if it is missing.
 func descend(n *yaml.Node, elements []string) *yaml.Node {
 	for _, element := range elements {
 		next := child(n, element)

@@ -16,7 +16,7 @@ import (
 // Overlay returns workspaces as they would be with candidates applied: an object replaces the one of its kind and name, a
 // ConfigMap replaces all its modules, and a Rego file replaces the module of its file name in every workspace. With prune,
 // policies that are not candidates are removed. Candidates without a workspace belong to the only one, if there is only
-// one. The arguments are not changed. Overlay fails where what a candidate replaces is ambiguous.
+// one. The arguments are not changed. Overlay fails if it is ambiguous what a candidate replaces.
 func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, error) {
 	candidates, err := assigned(workspaces, candidates)
 	if err != nil {
@@ -52,8 +52,8 @@ func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, err
 	return result, errors.Join(errs...)
 }
 
-// assigned moves candidates of the default workspace into the only workspace, where that has another name, and those that name a workspace
-// by its path alone into that which is called so.
+// assigned moves candidates of the default workspace into the only workspace, if that has another name, and those that name a workspace
+// only by its path into the workspace at that path.
 func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 	var names []string
 	for _, w := range workspaces {
@@ -102,7 +102,7 @@ func filesOf(workspaces []*Workspace) map[string]Module {
 	return files
 }
 
-// replaceFiles replaces the modules that have the file names of Rego files.
+// replaceFiles replaces the modules whose file names are those of Rego files.
 func (w *Workspace) replaceFiles(files map[string]Module) error {
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		var replaced []string
@@ -122,7 +122,7 @@ func (w *Workspace) replaceFiles(files map[string]Module) error {
 	return nil
 }
 
-// replaceObjects replaces objects with those of a candidate that have their kinds and names, and adds the others.
+// replaceObjects replaces objects by those of a candidate with the same kinds and names, and adds the others.
 func (w *Workspace) replaceObjects(c *Workspace) {
 	for _, configMap := range c.ConfigMaps {
 		own := policy.ModuleName(configMap.Typed, "")
@@ -139,12 +139,12 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.Configs = replace(w.Configs, c.Configs)
 	w.Sets = replace(w.Sets, c.Sets)
 	w.Bindings = replace(w.Bindings, c.Bindings)
-	if len(c.Workloads)+len(c.LimitRanges) > 0 { // else they ask for what they did
+	if len(c.Workloads)+len(c.LimitRanges) > 0 { // otherwise they ask for the same as before
 		w.countRequests()
 	}
 }
 
-// replace returns objects with those in by in the place of those with their names, and the others of by added.
+// replace returns objects with those in by replacing the ones with the same names, and the others of by appended.
 func replace[T interface{ String() string }](objects, by []T) []T {
 	result := slices.Clone(objects)
 	for _, o := range by {

@@ -31,10 +31,10 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// maxGenerateName is how much of a generateName the API server uses.
+// maxGenerateName is how many characters of a generateName the API server uses.
 const maxGenerateName = 58
 
-// maxObjects bounds the objects of one file. Aliases can make many from a short text.
+// maxObjects bounds the objects of one file: aliases can turn a short text into many.
 const maxObjects = 100_000
 
 type reader struct {
@@ -43,15 +43,15 @@ type reader struct {
 	byName     map[logicalcluster.Name]*Workspace
 	errs       []*Error
 	objects    int
-	// seen holds the positions of objects by workspace, kind and name.
+	// seen holds objects by workspace, kind and name, for their positions.
 	seen map[string]*Object
-	// generated counts the names that are made of each generateName.
+	// generated counts the names made from each generateName.
 	generated map[string]int
 	// unknown are the objects of kinds that are not placed.
 	unknown []LeftOut
-	// calledAt is where the path of a workspace is said.
+	// calledAt is where the path of a workspace is given.
 	calledAt map[*Workspace]Position
-	// before are the objects of an earlier reading that are read again from the same text.
+	// before are the objects of an earlier reading, to be reused for the same text.
 	before map[string]*Object
 }
 
@@ -73,7 +73,7 @@ func (r *reader) fail(p Position, format string, args ...any) {
 	r.errs = append(r.errs, &Error{Position: p, Message: fmt.Sprintf(format, args...)})
 }
 
-// separator is the line between two documents.
+// separator matches the line between two documents.
 var separator = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?\r?$\n?`)
 
 func (r *reader) read(f *File) {
@@ -97,7 +97,7 @@ func (r *reader) read(f *File) {
 	}
 }
 
-// asUTF8 converts a text in UTF-16, as some shells write it.
+// asUTF8 converts a text from UTF-16, which some shells write.
 func asUTF8(text string) string {
 	var order binary.ByteOrder
 	switch {
@@ -115,8 +115,7 @@ func asUTF8(text string) string {
 	return string(utf16.Decode(units))
 }
 
-// firstOfStream returns the length of the first of several JSON values, one after the other; that of the text if it is anything
-// else.
+// firstOfStream returns the length of the first of several consecutive JSON values; for any other text, that of the text.
 func firstOfStream(text string) int {
 	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
 		return len(text)
@@ -136,20 +135,20 @@ func firstOfStream(text string) int {
 // line matches the line number in errors of the YAML library.
 var line = regexp.MustCompile(`line (\d+): ?`)
 
-// hints say more than the YAML library does.
+// hints explain errors of the YAML library further.
 var hints = map[string]string{
 	"<document start>":               ": put --- on a line of its own between two documents",
 	"cannot start any token":         ": indent with spaces, quote what begins with a special character",
 	"mapping values are not allowed": ": quote the value if it contains a colon and a blank",
 }
 
-// looksLikeObject matches a line of a document that is meant as a Kubernetes object.
+// looksLikeObject matches a line of a document that is meant to be a Kubernetes object.
 var looksLikeObject = regexp.MustCompile(`(?m)^[ \t]*"?apiVersion"?[ \t]*:`)
 
 func (r *reader) document(f *File, text string, above int) {
 	wrong := func(err error) {
 		if f.Found && !looksLikeObject.MatchString(text) {
-			return // a folder may hold other YAML, or what is none
+			return // a folder may hold other YAML, or files that are not YAML
 		}
 		message, p := err.Error(), Position{File: f, Line: above + 1, Column: 1}
 		for _, prefix := range []string{"error converting YAML to JSON: ", "yaml: ", "unmarshal errors:\n  "} {
@@ -207,7 +206,7 @@ func (r *reader) document(f *File, text string, above int) {
 	r.item(&Object{file: f, above: above, document: &document{text: text}}, node.Content[0], content, schema.GroupVersionKind{})
 }
 
-// isForeign reports whether a document is no object of Kubernetes, but for example a Chart.yaml, values or a workflow.
+// isForeign reports whether a document is not a Kubernetes object but, for example, a Chart.yaml, values or a workflow.
 func isForeign(n *yaml.Node) bool {
 	if n.Kind != yaml.MappingNode {
 		return true
@@ -220,7 +219,7 @@ func isForeign(n *yaml.Node) bool {
 
 const noObject = "this is not a Kubernetes object: it needs an apiVersion and a kind"
 
-// item adds a document, or an item of a list in one, to its workspace. The items of a list of a kind may leave that kind out.
+// item adds a document, or an item of a list in one, to its workspace. The items of a typed list may omit their kind.
 func (r *reader) item(o *Object, node *yaml.Node, content any, kind schema.GroupVersionKind) {
 	fields, ok := content.(map[string]any)
 	switch {
@@ -263,7 +262,7 @@ func (r *reader) item(o *Object, node *yaml.Node, content any, kind schema.Group
 	}
 }
 
-// repeated returns a key that an object has twice, but for those in the items of a list; nil if there is none.
+// repeated returns a key that occurs twice in an object, not counting the items of lists; nil if there is none.
 func repeated(n *yaml.Node) *yaml.Node {
 	if n == nil {
 		return nil
@@ -287,7 +286,7 @@ func repeated(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// full reports whether the file has too many objects, and says so once.
+// full reports whether the file has too many objects, and adds an error once.
 func (r *reader) full(o *Object) bool {
 	if r.objects++; r.objects == maxObjects+1 {
 		r.fail(o.Position(""), "the file has more than %d objects: the rest is left out", maxObjects)
@@ -302,7 +301,7 @@ func (r *reader) place(o *Object) {
 		r.fail(o.Position(""), noObject)
 		return
 	}
-	if o.GetKind() == "LogicalCluster" && o.GroupVersionKind().Group == "core.kcp.io" { // only says how a workspace is called
+	if o.GetKind() == "LogicalCluster" && o.GroupVersionKind().Group == "core.kcp.io" { // it only gives the path of a workspace
 		r.workspace(workspaceOf(o))
 		r.called(o)
 		return
@@ -314,7 +313,7 @@ func (r *reader) place(o *Object) {
 	generated := false
 	if o.known == nil {
 		if prefix := o.GetGenerateName(); prefix != "" && o.GetName() == "" {
-			// The API server's suffixes have no 0, so that no other object has the name.
+			// The API server's suffixes contain no 0, so no other object has the name.
 			r.generated[prefix]++
 			o.SetName(fmt.Sprintf("%s%05d", prefix[:min(len(prefix), maxGenerateName)], r.generated[prefix]))
 			generated = true
@@ -340,10 +339,10 @@ func (r *reader) place(o *Object) {
 	r.seen[key] = o
 	r.called(o)
 	r.add(w, o)
-	if generated { // which name it has depends on what else there is
+	if generated { // its name depends on what else there is
 		o.known = nil
 	}
-	if !isConfigMap(o) { // those go with workloads
+	if !isConfigMap(o) { // those accompany workloads
 		o.compact()
 	}
 }
@@ -435,12 +434,12 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		take(r, &w.Sets, o, wrong)
 	case "ClusterSetBinding":
 		take(r, &w.Bindings, o, wrong)
-	case "RebalancePlan": // it is checked, and the controller alone carries it out
+	case "RebalancePlan": // it is checked, but only the controller carries it out
 		take(r, new([]Typed[v1alpha1.RebalancePlan]), o, wrong)
 	}
 }
 
-// take adds an object, even with errors if it can be decoded, so that later checks find its other errors, too.
+// take adds an object, even with errors if it can be decoded, so that later checks find its other errors as well.
 func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
 	typed, problems := decoded[T](o)
 	if len(problems) == 0 {
@@ -457,7 +456,7 @@ func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
 	r.errs = append(r.errs, wrong...)
 }
 
-// decoded returns an object as its type.
+// decoded returns an object converted to its type.
 func decoded[T any](o *Object) (*T, decode.Problems) {
 	if known, same := o.known.(*T); same {
 		return known, nil
@@ -483,7 +482,7 @@ func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind
 
 func isLimitRange(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "LimitRange" }
 
-// isUnknown returns an error where an object is of a kind that is neither read nor placed.
+// isUnknown returns an error if an object is of a kind that is neither read nor placed.
 func (r *reader) isUnknown(o *Object) error {
 	if isOurs(o) || isConfigMap(o) || isLimitRange(o) {
 		return nil
@@ -494,9 +493,9 @@ func (r *reader) isUnknown(o *Object) error {
 	return nil
 }
 
-// leaveOut tells of the objects of unknown kinds that may be meant as workloads: a placement names their kind, a workload's kind of
-// another version or group is called the same, or they have what looks like a pod template. Others, such as Services, need not be
-// told of.
+// leaveOut reports the objects of unknown kinds that may be meant as workloads: a placement names their kind, a workload kind of
+// another version or group has the same name, or they contain what looks like a pod template. Others, such as Services, are not
+// reported.
 func (r *reader) leaveOut() {
 	for _, u := range r.unknown {
 		near := r.kinds.Nearest(u.GetAPIVersion(), u.GetKind())

@@ -13,8 +13,8 @@ import (
 )
 
 // Rewrite returns the text of a file with rewrite applied to its Rego: to a Rego file as a whole, or to the modules of
-// ConfigMaps that are written as literal blocks. Everything else stays as it is. Rewrite fails where that is impossible,
-// for example where two objects share a module by an alias.
+// ConfigMaps that are written as literal blocks. Everything else stays as it is. Rewrite fails if that is impossible,
+// for example if two objects share a module by an alias.
 func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string, error) {
 	if f.Err != nil {
 		return "", f.Err
@@ -31,7 +31,7 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 	}
 	lines := strings.SplitAfter(f.Text, "\n")
 	var errs []error
-	changed := map[string]string{} // texts of modules after, by text before
+	changed := map[string]string{} // new texts of modules, by old text
 	for _, w := range workspaces {
 		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
 			m := w.Modules[name]
@@ -60,7 +60,7 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 	return text, nil
 }
 
-// replaceBlock replaces a literal block with a text. Lines keep their numbers, by which other blocks are found: the first
+// replaceBlock replaces a literal block by a text. Line numbers must stay valid for finding other blocks: the first
 // line of the block gets the whole text, the others become empty.
 func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	first := o.above + n.Line // the line after the indicator, counted from 0

@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Within returns the position of a line and a column of the text of a field, in the file.
+// Within returns the position in the file of a line and column of a field's text.
 func (o *Object) Within(path string, line, column int) Position {
 	p, _ := o.within(path, line, column)
 	return p
@@ -34,7 +34,7 @@ func (o *Object) within(path string, line, column int) (p Position, plain bool) 
 	return start, plain
 }
 
-// indent is the indentation of the lines of a literal block, which follow the line of its indicator.
+// indent returns the indentation of the lines of a literal block, which follow the line of its indicator.
 func (o *Object) indent(n *yaml.Node) int {
 	for i, text := range strings.Split(n.Value, "\n") {
 		if strings.TrimSpace(text) != "" {
@@ -44,7 +44,7 @@ func (o *Object) indent(n *yaml.Node) int {
 	return 0
 }
 
-// scalar reads the characters of a scalar that is not a literal block, without white space, in the file.
+// scalar reads the characters in the file, without white space, of a scalar that is not a literal block.
 type scalar struct {
 	file  *File
 	style yaml.Style
@@ -52,8 +52,8 @@ type scalar struct {
 	line, column int
 }
 
-// locate returns the position in the file of a line and a column of the scalar's value. Folding changes nothing but white
-// space, so the characters before it are counted: those of the value are those of the file, in the same order.
+// locate returns the position in the file of a line and a column of the scalar's value. Folding changes only white
+// space, so it counts the characters before the position: value and file have the same ones in the same order.
 func (s *scalar) locate(value string, line, column int) (p Position, found bool) {
 	lines := strings.Split(value, "\n")
 	if line > len(lines) {
@@ -81,7 +81,7 @@ func (s *scalar) locate(value string, line, column int) (p Position, found bool)
 
 func isSpace(r rune) bool { return strings.ContainsRune(" \t\r\n", r) }
 
-// next returns the next character of the value that is not white space, and where it is; false at the end of the file.
+// next returns the next character of the value that is not white space, and its position; false at the end of the file.
 func (s *scalar) next() (r rune, at Position, found bool) {
 	text := []rune(s.file.Line(s.line))
 	for {
@@ -100,7 +100,7 @@ func (s *scalar) next() (r rune, at Position, found bool) {
 	}
 }
 
-// decode returns the first character of a text, and how many characters it is written with.
+// decode returns the first character of a text, and how many characters encode it.
 func (s *scalar) decode(text []rune) (r rune, length int) {
 	switch {
 	case s.style&yaml.SingleQuotedStyle != 0 && text[0] == '\'':
@@ -125,7 +125,7 @@ func (s *scalar) decode(text []rune) (r rune, length int) {
 	return rune(code), length
 }
 
-// escapes of YAML that do not stand for themselves.
+// escapes are the YAML escapes that do not stand for themselves.
 var escapes = map[rune]rune{
 	'0': 0, 'a': '\a', 'b': '\b', 't': '\t', '\t': '\t', 'n': '\n', 'v': '\v', 'f': '\f', 'r': '\r', 'e': 0x1b,
 	'N': 0x85, '_': 0xa0, 'L': 0x2028, 'P': 0x2029,

@@ -100,7 +100,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 	return errs
 }
 
-// asMember suggests an object with one required field where a value of that field is written in its place.
+// asMember suggests an object with one required field if a value of that field is written in place of the object.
 func (k *kind) asMember(o *Object, path string) string {
 	elements := split(path)
 	s := k.at(elements)
@@ -111,7 +111,7 @@ func (k *kind) asMember(o *Object, path string) string {
 	return fmt.Sprintf(", did you mean {%s: %s}?", s.ValueValidation.Required[0], value)
 }
 
-// at returns the schema of a field; nil where there is none.
+// at returns the schema of a field; nil if there is none.
 func (k *kind) at(elements []string) *schema.Structural {
 	s := k.structural
 	for _, element := range elements {
@@ -128,7 +128,7 @@ func (k *kind) at(elements []string) *schema.Structural {
 	return s
 }
 
-// siblings are the names of the fields that the schema has beside the one at a path.
+// siblings returns the names of the fields that the schema has next to the one at a path.
 func (k *kind) siblings(path string) (names []string) {
 	elements := split(path)
 	s := k.at(elements[:len(elements)-1])

@@ -11,10 +11,10 @@ import (
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
-// annotationPath is where kcp says the path of a workspace.
+// annotationPath is the annotation in which kcp stores the path of a workspace.
 const annotationPath = "kcp.io/path"
 
-// workspaceOf is the workspace that an object names by its annotation kcp.io/cluster, a logical cluster or a path, or by kcp.io/path.
+// workspaceOf returns the workspace that an object names: by annotation kcp.io/cluster, a logical cluster or a path, or by kcp.io/path.
 func workspaceOf(o *Object) logicalcluster.Name {
 	if name := logicalcluster.From(o); name != "" {
 		return name
@@ -25,7 +25,7 @@ func workspaceOf(o *Object) logicalcluster.Name {
 	return DefaultWorkspace
 }
 
-// called notes the path of an object's workspace, where the object says it.
+// called records the path of an object's workspace, if the object gives it.
 func (r *reader) called(o *Object) {
 	w := r.workspace(workspaceOf(o))
 	path := o.GetAnnotations()[annotationPath]
@@ -42,7 +42,7 @@ func (r *reader) called(o *Object) {
 	}
 }
 
-// nameByPath refuses two workspaces of one path: they are meant as one.
+// nameByPath reports an error for two workspaces with the same path: they are meant to be one.
 func (r *reader) nameByPath() {
 	first := map[string]*Workspace{}
 	for _, w := range r.workspaces {
@@ -54,8 +54,8 @@ func (r *reader) nameByPath() {
 	}
 }
 
-// distribute hands each PlacementDecision that is kept beside the registrations to the workspace of its placement. What that has itself
-// are copies, which count only where there is nothing else.
+// distribute moves each PlacementDecision that is kept next to the registrations to the workspace of its placement. What that workspace has
+// itself are copies, which count only if there is nothing else.
 func (r *reader) distribute() {
 	kept := map[*Workspace][]Typed[v1alpha1.PlacementDecision]{}
 	for _, w := range r.workspaces {
@@ -82,7 +82,7 @@ func (r *reader) distribute() {
 	}
 }
 
-// Shared returns workspaces as they share clusters, by name, and how they refer to each other.
+// Shared returns workspaces in the form in which they share clusters, by name, and a lookup of references between them.
 func Shared(workspaces []*Workspace) (map[logicalcluster.Name]*sharing.Workspace, sharing.Lookup) {
 	byName, all := make(map[logicalcluster.Name]*sharing.Workspace, len(workspaces)), make([]*sharing.Workspace, len(workspaces))
 	for i, w := range workspaces {
@@ -105,8 +105,8 @@ func typed[T any](objects []Typed[T]) []*T {
 	return all
 }
 
-// SharingWith returns the workspaces that may share clusters with one, itself included: those that its bindings name, and those that bind
-// the sets of these, or its own.
+// SharingWith returns the workspaces that may share clusters with one, including itself: those that its bindings name, and those that bind
+// sets of these or its own.
 func SharingWith(workspaces []*Workspace, name logicalcluster.Name) (with []*Workspace) {
 	shared, lookup := Shared(workspaces)
 	owners := func(w *Workspace) map[logicalcluster.Name]bool {

@@ -1,4 +1,4 @@
-// Package manifest reads the objects of workspaces from Kubernetes YAML and Rego files, without a server, and keeps the
+// Package manifest reads the objects of workspaces from Kubernetes YAML and Rego files, without a server, and records the
 // position of every field, for errors.
 package manifest
 
@@ -22,15 +22,15 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
-// DefaultWorkspace is the workspace of objects that do not say which one they are of: see workspaceOf.
+// DefaultWorkspace is the workspace of objects that do not name theirs: see workspaceOf.
 const DefaultWorkspace logicalcluster.Name = "default"
 
 // Workspace holds the objects of one logical cluster.
 type Workspace struct {
 	Name logicalcluster.Name
-	// Path of the workspace, where it is known.
+	// Path of the workspace, if known.
 	Path string
-	// Held is the workspace on whose clusters PlacementDecisions of this one hold something; empty where these are its own.
+	// Held is the workspace on whose clusters PlacementDecisions of this one hold reservations; empty if the clusters are its own.
 	Held       logicalcluster.Name
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
 	Usages     []Typed[v1alpha1.ClusterUsage]
@@ -49,9 +49,9 @@ type Workspace struct {
 
 	// ConfigMaps, with or without policies.
 	ConfigMaps []Typed[corev1.ConfigMap]
-	// Others are objects that can go with workloads when these are delivered, but for the ConfigMaps.
+	// Others are objects that can accompany workloads when these are delivered, except ConfigMaps.
 	Others []*Object
-	// LimitRanges, which the workloads of their namespaces are counted with.
+	// LimitRanges are the ones that workloads of their namespaces are counted with.
 	LimitRanges []Typed[corev1.LimitRange]
 
 	objects []*Object
@@ -61,8 +61,8 @@ type Workspace struct {
 // files.
 func (w *Workspace) Objects() []*Object { return w.objects }
 
-// countRequests counts the workloads with what LimitRanges of their namespaces add; where none is given, with what decisions say
-// that they add.
+// countRequests counts the workloads with the defaults of their namespaces' LimitRanges; if there are no LimitRanges, with the defaults
+// recorded in decisions.
 func (w *Workspace) countRequests() {
 	ranges := make([]*corev1.LimitRange, len(w.LimitRanges))
 	for i, r := range w.LimitRanges {
@@ -89,7 +89,7 @@ func (w *Workspace) countRequests() {
 	}
 }
 
-// UsageOf returns the usage of a cluster; the zero value where there is none.
+// UsageOf returns the usage of a cluster; the zero value if there is none.
 func (w *Workspace) UsageOf(cluster string) Typed[v1alpha1.ClusterUsage] {
 	for _, u := range w.Usages {
 		if u.Typed.Name == cluster {
@@ -109,7 +109,7 @@ func (w *Workspace) ScoresOf(cluster string) (scores []*v1alpha1.ClusterScore) {
 	return scores
 }
 
-// Cluster returns a registered cluster as it is at a time.
+// Cluster returns a registered cluster as of a point in time.
 func (w *Workspace) Cluster(r *v1alpha1.ClusterRegistration, now time.Time) *snapshot.Cluster {
 	c := snapshot.FromRegistration(r, w.UsageOf(r.Name).Typed)
 	c.Scores, _ = snapshot.ScoresOf(w.ScoresOf(r.Name), now)
@@ -120,11 +120,11 @@ func (w *Workspace) Cluster(r *v1alpha1.ClusterRegistration, now time.Time) *sna
 type Typed[T any] struct {
 	*Object
 	Typed *T
-	// Refused is set where the object has errors, for which the API server would not take it.
+	// Refused is set if the object has errors because of which the API server would reject it.
 	Refused bool
 }
 
-// LeaveOutRefused leaves out the objects that the API server would not take.
+// LeaveOutRefused removes the objects that the API server would reject.
 func (w *Workspace) LeaveOutRefused() {
 	w.Clusters = accepted(w.Clusters)
 	w.Usages = accepted(w.Usages)
@@ -145,7 +145,7 @@ func accepted[T any](objects []Typed[T]) []Typed[T] {
 type LeftOut struct {
 	*Object
 	workspace logicalcluster.Name
-	// Err is why, after the field that says so.
+	// Err is the reason, prefixed by the field that causes it.
 	Err error
 }
 
@@ -153,7 +153,7 @@ type LeftOut struct {
 type Workload struct {
 	*Object
 	*workload.Workload
-	// Err is set where the object cannot be read as a workload.
+	// Err is set if the object cannot be read as a workload.
 	Err  error
 	read *workload.Object
 }
@@ -167,7 +167,7 @@ func (w Workload) End() workload.End { return w.Workload.End }
 // Module is a Rego module.
 type Module struct {
 	Text string
-	// Set is that of its ConfigMap: empty for the policies in force, see policy.SetOf.
+	// Set is the policy set of its ConfigMap: empty for the policies in force, see policy.SetOf.
 	Set string
 	// object and path locate the module in a ConfigMap; file is set for a file of its own.
 	object *Object
@@ -175,17 +175,17 @@ type Module struct {
 	file   *File
 }
 
-// Place is where a row and a column of a module stand.
+// Place is the location of a row and column of a module.
 type Place struct {
 	Position
 	// Object is the ConfigMap, for example "ConfigMap default/policies", and Field its key, for example data[scoring.rego]; empty
 	// for a file of Rego.
 	Object, Field string
-	// Rows is for example "row 3, column 5" where the rows of the module are not lines of the file, and empty otherwise.
+	// Rows is for example "row 3, column 5" if the rows of the module are not lines of the file, and empty otherwise.
 	Rows string
 }
 
-// Within is a message about the place, with the row of the module where the position in the file does not tell it.
+// Within returns a message about the place, including the row of the module if the position in the file does not show it.
 func (p Place) Within(message string) string {
 	if p.Rows == "" {
 		return message
@@ -193,7 +193,7 @@ func (p Place) Within(message string) string {
 	return p.Rows + ": " + message
 }
 
-// At returns where a row and a column of the module stand.
+// At returns the location of a row and column of the module.
 func (m Module) At(row, column int) Place {
 	if m.object == nil {
 		return Place{Position: Position{File: m.file, Line: row, Column: column}}
@@ -220,7 +220,7 @@ func (w *Workspace) TextsOf(set string) map[string]string {
 	return texts
 }
 
-// Shadowed returns the workspace as it would be with its shadow policies in force, in place of those that are; nil where it has none.
+// Shadowed returns the workspace as it would be with its shadow policies in force instead of the current ones; nil if it has none.
 func (w *Workspace) Shadowed() *Workspace {
 	modules := map[string]Module{}
 	for name, m := range w.Modules {
@@ -237,7 +237,7 @@ func (w *Workspace) Shadowed() *Workspace {
 	return &shadowed
 }
 
-// At is Module.At for a module by name; found is false where the workspace has none of that name.
+// At is Module.At for a module by name; found is false if the workspace has none of that name.
 func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
 	m, found := w.Modules[module]
 	if !found {
@@ -249,19 +249,19 @@ func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
 // Name returns the file name of a module: the base name of its file, or its key in a ConfigMap.
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 
-// Read is Reader.Read with the kinds of workload that are known without being told.
+// Read is Reader.Read with the built-in workload kinds.
 func Read(files []*File) ([]*Workspace, []*Error) { return Reader{Kinds: workload.Kinds()}.Read(files) }
 
 // Reader reads objects.
 type Reader struct {
-	// Kinds are those of workloads.
+	// Kinds are the workload kinds.
 	Kinds *workload.Table
-	// Before is what the same kinds were read into earlier: what is unchanged of it is not read again, and shared.
+	// Before is the result of an earlier reading with the same kinds: unchanged objects are not read again, but shared.
 	Before []*Workspace
 }
 
 // Read reads files of objects and of Rego into workspaces, sorted by name. A Rego file is a module of every workspace.
-// Objects with errors may be left out: those that are not are Refused. Errors come in the order of the files.
+// Objects with errors may be left out; those that are not are marked as Refused. Errors are in the order of the files.
 func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 	r := newReader(by.Kinds)
 	r.before = map[string]*Object{}
@@ -313,7 +313,7 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 	return r.workspaces, r.errs
 }
 
-// Live is what a server has of one workspace.
+// Live is the content of one workspace on a server.
 type Live struct {
 	Name logicalcluster.Name
 	// Path of the workspace.
@@ -321,7 +321,7 @@ type Live struct {
 	Objects []*unstructured.Unstructured
 }
 
-// FromObjects returns workspaces, sorted by name, of objects that have no file, such as those of a server.
+// FromObjects returns workspaces, sorted by name, made from objects without files, such as those of a server.
 func (by Reader) FromObjects(live ...Live) ([]*Workspace, []*Error) {
 	r := newReader(by.Kinds)
 	for _, l := range live {

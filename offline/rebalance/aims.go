@@ -16,32 +16,32 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Aim is what a plan is for: Even, Free or MakeRoom.
+// Aim is what a plan is to achieve: Even, Free or MakeRoom.
 type Aim interface {
 	fmt.Stringer
-	// of is the aim in a world. It fails where it names what is not there.
+	// of returns the goal for the aim in a world. It fails if the aim names something that does not exist.
 	of(s *state) (goal, error)
 }
 
-// goal is an aim in a world.
+// goal is an aim in a given world.
 type goal interface {
-	// left is how many moves it takes at least from here: 0 where the aim is reached, never where no moves reach it.
+	// left is a lower bound of the moves needed from here: 0 if the aim is reached, never if no moves reach it.
 	left() int
-	// rank orders the moves from here: a search tries those with less first.
+	// rank orders the moves from here: a search tries lower ranks first.
 	rank(w *item, from *engine.Choice, to *snapshot.Row) int64
-	// approach makes some moves that reach the aim, or come nearer to it.
+	// approach makes some moves that reach the aim, or get closer to it.
 	approach()
-	// stuck says what is in the way.
+	// stuck returns what is in the way.
 	stuck() []Stuck
 }
 
 // never is more moves than any plan has.
 const never = math.MaxInt32
 
-// maxStuck bounds how many workloads are named that are in the way.
+// maxStuck bounds how many workloads in the way are named.
 const maxStuck = 100
 
-// Even has the use of the clusters differ by no more than Percent points: of those that are named, or of all that are ready, not
+// Even makes the use of clusters differ by at most Percent points: of the named clusters, or of all that are ready, not
 // cordoned, and without a taint NoSchedule or NoExecute.
 type Even struct {
 	Percent  int
@@ -87,18 +87,18 @@ func (a Even) of(s *state) (goal, error) {
 	return g, nil
 }
 
-// even is Even in a world.
+// even is the goal of Even in a world.
 type even struct {
 	*state
 	within   int64
 	selected map[string]bool
-	// arrivals by cluster: what so many workloads can add to its use at most.
+	// arrivals holds, by cluster, the most that one, two, ... workloads can add to its use.
 	arrivals [][]int64
-	// low and high are the bounds of use that take the least moves, as left has found them.
+	// low and high are the bounds of use that need the fewest moves, as found by left.
 	low, high int64
 }
 
-// sumsOfLargest are the sums of the largest one, two, ... of some weights.
+// sumsOfLargest returns the sums of the largest one, two, ... weights.
 func sumsOfLargest(weights []int64) []int64 {
 	slices.SortFunc(weights, func(a, b int64) int { return cmp.Compare(b, a) })
 	sum := int64(0)
@@ -109,7 +109,7 @@ func sumsOfLargest(weights []int64) []int64 {
 	return weights
 }
 
-// least is how many of the weights it takes to sum up to an amount.
+// least returns how many of the weights are needed to sum up to an amount.
 func least(sums []int64, amount int64) int {
 	if amount <= 0 {
 		return 0
@@ -121,9 +121,9 @@ func least(sums []int64, amount int64) int {
 	return i + 1
 }
 
-// left implements goal. Each move takes from one cluster and gives to one. So, for bounds between which all uses are to be, it takes
-// at least as many moves as clusters above have to lose workloads, and as many as those below have to get. The former are fewer for
-// higher bounds, the latter more.
+// left implements goal. Each move takes from one cluster and gives to one. So, to bring all uses between two bounds, it takes at least as
+// many moves as clusters above have to lose workloads, and as many as clusters below have to gain. With higher bounds, the former number
+// decreases and the latter increases.
 func (g *even) left() int {
 	rows := g.rows()
 	uses, departures := make([]int64, len(rows)), g.departures(rows)
@@ -164,7 +164,7 @@ func (g *even) left() int {
 	return max(1, best)
 }
 
-// departures are, for each cluster, what so many workloads take of its use at most when they leave.
+// departures returns, by cluster, the most that its use decreases when one, two, ... workloads leave.
 func (g *even) departures(rows []*snapshot.Row) [][]int64 {
 	departures, position := make([][]int64, len(rows)), make(map[string]int, len(rows))
 	for i, row := range rows {
@@ -187,10 +187,10 @@ func (g *even) departures(rows []*snapshot.Row) [][]int64 {
 	return departures
 }
 
-// off is how far the use of a cluster is from the bounds.
+// off returns how far the use of a cluster is outside the bounds.
 func (g *even) off(use int64) int64 { return max(0, use-g.high, g.low-use) }
 
-// rank implements goal: what brings the two clusters nearest to the bounds, then to each other.
+// rank implements goal: first the moves that bring both clusters closest to the bounds, then to each other.
 func (g *even) rank(w *item, from *engine.Choice, to *snapshot.Row) int64 {
 	before, after := g.effect(w, from, to)
 	return after - before
@@ -210,7 +210,7 @@ func (g *even) effect(w *item, from *engine.Choice, to *snapshot.Row) (before, a
 	return worse(row) + worse(to), worse(without) + worse(with)
 }
 
-// approach implements goal: the move that evens out most, again and again.
+// approach implements goal: it repeats the move that evens out most.
 func (g *even) approach() {
 	for len(g.done) < g.MaxMoves && g.left() > 0 {
 		moved := false
@@ -261,7 +261,7 @@ func (g *even) selectedUse(row *snapshot.Row, otherwise int64) int64 {
 	return useOf(row).Hundredths
 }
 
-// Free has nothing left on a cluster.
+// Free removes everything from a cluster.
 type Free struct{ Cluster string }
 
 // String implements Aim.
@@ -274,13 +274,13 @@ func (a Free) of(s *state) (goal, error) {
 	return &free{state: s, cluster: a.Cluster}, nil
 }
 
-// free is Free in a world.
+// free is the goal of Free in a world.
 type free struct {
 	*state
 	cluster string
 }
 
-// left implements goal: a move for each workload.
+// left implements goal: one move for each workload.
 func (g *free) left() (n int) {
 	for i := range g.items {
 		w := &g.items[i]
@@ -295,7 +295,7 @@ func (g *free) left() (n int) {
 	return n
 }
 
-// goesElsewhere reports whether there is any cluster that a workload may run on for what it is.
+// goesElsewhere reports whether there is any cluster whose properties let a workload run there.
 func (g *free) goesElsewhere(w *item) bool {
 	for _, name := range g.clusters {
 		if name != g.cluster && w.goes[name] && w.on(name) == nil {
@@ -305,7 +305,7 @@ func (g *free) goesElsewhere(w *item) bool {
 	return false
 }
 
-// rank implements goal: first what leaves the cluster, the largest first.
+// rank implements goal: first moves off the cluster, the largest first.
 func (g *free) rank(w *item, from *engine.Choice, to *snapshot.Row) int64 {
 	switch {
 	case to.Name == g.cluster:
@@ -316,7 +316,7 @@ func (g *free) rank(w *item, from *engine.Choice, to *snapshot.Row) int64 {
 	return weight(g.asks(w, from, to), to)
 }
 
-// approach implements goal: the largest first, each to the best place; room is made for those that find none.
+// approach implements goal: the largest workload first, each to its best place; room is made for those that find none.
 func (g *free) approach() {
 	leaving := g.largestFirst(g.cluster)
 	var remaining []*item
@@ -342,7 +342,7 @@ func (g *free) stuck() (all []Stuck) {
 	return all
 }
 
-// MakeRoom has a waiting workload find clusters, with room for all of its replicas where these are divided.
+// MakeRoom gives a waiting workload clusters, with room for all of its replicas if these are divided.
 type MakeRoom struct{ Workload workload.Reference }
 
 // String implements Aim.
@@ -363,13 +363,13 @@ func (a MakeRoom) of(s *state) (goal, error) {
 	return &makeRoom{state: s, wanted: &s.items[i]}, nil
 }
 
-// makeRoom is MakeRoom in a world.
+// makeRoom is the goal of MakeRoom in a world.
 type makeRoom struct {
 	*state
 	wanted *item
 }
 
-// explain is how the workload fares now.
+// explain returns the decision that the workload would get now.
 func (g *makeRoom) explain() *engine.Decision {
 	g.asked++
 	r := g.wanted.Request
@@ -391,7 +391,7 @@ func (g *makeRoom) fits() bool {
 	return d != nil && len(d.Clusters) > 0 && d.Waiting == 0
 }
 
-// left implements goal: where the workload fits on a cluster once room is made there, as many moves as it takes of the largest.
+// left implements goal: for the cluster that needs the fewest, the number of largest workloads to move away until the workload fits.
 func (g *makeRoom) left() int {
 	if g.fits() {
 		return 0
@@ -421,7 +421,7 @@ func (g *makeRoom) left() int {
 	return best
 }
 
-// rank implements goal: first what leaves a cluster where the workload may run, the largest first.
+// rank implements goal: first moves off clusters where the workload may run, the largest first.
 func (g *makeRoom) rank(w *item, from *engine.Choice, to *snapshot.Row) int64 {
 	size := weight(g.takes(w, from), g.row(from.Name))
 	if g.wanted.goes[from.Name] && !g.wanted.goes[to.Name] {
@@ -440,7 +440,7 @@ func (g *makeRoom) approach() {
 	}
 }
 
-// stuck implements goal: what the workload lacks, and why others cannot go from where it lacks least.
+// stuck implements goal: what the workload lacks, and why others cannot leave the cluster where it lacks least.
 func (g *makeRoom) stuck() []Stuck {
 	wanted := g.whyNot(g.wanted, "", g.clusters)
 	all := []Stuck{wanted}
@@ -453,8 +453,8 @@ func (g *makeRoom) stuck() []Stuck {
 	return all
 }
 
-// whyNot says why a workload does not leave a cluster for one of others, and what would help. An empty cluster is where one is that
-// waits.
+// whyNot returns why a workload does not leave a cluster for one of others, and what would help. An empty cluster means a waiting
+// workload.
 func (s *state) whyNot(w *item, cluster string, into []string) Stuck {
 	stuck := Stuck{Workload: referenceOf(w), Cluster: cluster}
 	if w.fixed != "" {
@@ -486,8 +486,8 @@ func (s *state) whyNot(w *item, cluster string, into []string) Stuck {
 	return stuck
 }
 
-// nearest is the cluster among some that is nearest to being feasible, with what keeps it from that: the fewest obstacles, then the
-// first by name.
+// nearest returns the cluster closest to being feasible, with its obstacles: the one with the fewest, and of these the first by
+// name.
 func (s *state) nearest(d *engine.Decision, among []string) (cluster string, obstacles []filter.Obstacle) {
 	if d == nil {
 		return "", nil

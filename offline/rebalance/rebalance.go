@@ -1,8 +1,8 @@
-// Package rebalance computes the least moves of placed workloads that reach a stated aim: even use, a free cluster, or room for a
-// workload. It moves them in the engine itself, so each move is one that the engine admits at its turn, and puts everything back.
+// Package rebalance computes the fewest moves of placed workloads that reach a stated aim: even use, a free cluster, or room for a
+// workload. It makes the moves in the engine itself, so that the engine admits each move in its turn, and then reverts everything.
 //
-// It finds some moves that reach the aim in a straightforward way, and then searches for fewer: best first, by a lower bound of how
-// many it takes from a state. It is exact until a bound on its work, which the plan says.
+// It first finds some moves that reach the aim in a straightforward way, and then searches for fewer: best first, by a lower bound of the
+// moves still needed from a state. It is exact up to a bound on its work, and the plan states whether that was reached.
 package rebalance
 
 import (
@@ -18,27 +18,27 @@ import (
 
 // World is a workspace in an engine, with what is placed there.
 type World struct {
-	// Engine is changed while the plan is computed, and as it was afterwards.
+	// Engine is modified while the plan is computed, and restored afterwards.
 	Engine    *engine.Engine
 	Workspace logicalcluster.Name
 	Workloads []Workload
 }
 
-// Workload is one that is placed, or waits.
+// Workload is a workload that is placed, or waits.
 type Workload struct {
 	// Request has where it runs as Current, with what is reserved there.
 	engine.Request
-	// Fixed is why it may not be moved; empty where it may.
+	// Fixed is why it may not be moved; empty if it may.
 	Fixed string
-	// Idle workloads run nothing any more: they keep no cluster from being free.
+	// Idle workloads no longer run anything: they do not keep a cluster from being free.
 	Idle bool
 }
 
-// Options of a computation. The zero value is good.
+// Options of a computation. The zero value is ready to use.
 type Options struct {
 	// Work bounds how often the engine is asked in the search for fewer moves; DefaultWork if 0.
 	Work int
-	// MaxMoves bounds how many moves a plan has; as many as a RebalancePlan may have if 0.
+	// MaxMoves bounds the moves of a plan; the maximum of a RebalancePlan if 0.
 	MaxMoves int
 }
 
@@ -48,18 +48,18 @@ const DefaultWork = 30_000
 // Plan is what moves, or why the aim cannot be reached. Its JSON is a contract: fields may be added, none changes its meaning.
 type Plan struct {
 	Aim string `json:"aim"`
-	// Reached reports whether the moves reach the aim. Otherwise they come as near as was found, and Stuck says what is in the way.
+	// Reached reports whether the moves reach the aim. Otherwise they get as close as was found, and Stuck names what is in the way.
 	Reached bool `json:"reached"`
-	// Moves in their order. Those of a wave do not depend on each other.
+	// Moves in order. Moves of the same wave do not depend on each other.
 	Moves []Move `json:"moves"`
 	Waves int    `json:"waves"`
-	// AtLeast is how many moves every plan has that reaches the aim, as far as it was searched.
+	// AtLeast is a lower bound of the moves of any plan that reaches the aim, as far as it was searched.
 	AtLeast int `json:"atLeast"`
-	// Exhausted reports that the search ended at its bound on work: there may be a plan with fewer moves, or, where the aim is not
-	// reached, one at all.
+	// Exhausted reports that the search ended at its bound on work: there may be a plan with fewer moves or, if the aim is not
+	// reached, a plan at all.
 	Exhausted bool    `json:"exhausted"`
 	Stuck     []Stuck `json:"stuck"`
-	// Clusters are how full the clusters are before and after, by name.
+	// Clusters is the use of the clusters before and after, by name.
 	Clusters []ClusterUse `json:"clusters"`
 }
 
@@ -72,12 +72,12 @@ type Reference struct {
 	UID        string `json:"uid,omitempty"`
 }
 
-// String is for example "Deployment default/web".
+// String returns for example "Deployment default/web".
 func (r Reference) String() string { return workload.Reference(r).String() }
 
 func referenceOf(w *item) Reference { return Reference(w.Request.Workload.Reference) }
 
-// Move takes what a workload has on one cluster to another.
+// Move takes a workload's share on one cluster to another.
 type Move struct {
 	Workload Reference `json:"workload"`
 	From     string    `json:"from"`
@@ -88,33 +88,33 @@ type Move struct {
 	Wave int `json:"wave"`
 }
 
-// Stuck is a workload that is in the way and cannot go, or that finds no place.
+// Stuck is a workload that is in the way and cannot leave, or that finds no place.
 type Stuck struct {
-	// Workload is empty where it is a cluster that is in the way.
+	// Workload is empty if a cluster is in the way.
 	Workload Reference `json:"workload"`
-	// Cluster that it is on; empty where it waits.
+	// Cluster that it is on; empty if it waits.
 	Cluster string `json:"cluster"`
 	Why     string `json:"why"`
-	// Help is what would help, in words; empty where nothing is known to.
+	// Help is what would help, in words; empty if nothing is known.
 	Help string `json:"help"`
 }
 
-// ClusterUse is how full a cluster is before and after the moves: Use of its dominant resource, the one with the most in use.
+// ClusterUse is the use of a cluster before and after the moves, for its dominant resource, the one with the highest use.
 type ClusterUse struct {
 	Name   string `json:"name"`
 	Before Use    `json:"before"`
 	After  Use    `json:"after"`
-	// NotCounted: the aim is not about the cluster, since it is not ready, cordoned, tainted or not among those that are asked for.
+	// NotCounted: the aim does not cover the cluster, since it is not ready, cordoned, tainted or not among the requested ones.
 	NotCounted bool `json:"notCounted,omitempty"`
 }
 
-// Use of a cluster is the most, over its resources, of (allocated + reserved) / allocatable, in hundredths of a percent, truncated.
+// Use of a cluster is the maximum, over its resources, of (allocated + reserved) / allocatable, in hundredths of a percent, truncated.
 type Use struct {
 	Resource   string `json:"resource"`
 	Hundredths int64  `json:"hundredths"`
 }
 
-// String is for example "62.50% cpu".
+// String returns for example "62.50% cpu".
 func (u Use) String() string {
 	if u.Resource == "" {
 		return "-"
@@ -122,7 +122,7 @@ func (u Use) String() string {
 	return fmt.Sprintf("%d.%02d%% %s", u.Hundredths/100, u.Hundredths%100, u.Resource)
 }
 
-// Compute computes the least moves that reach an aim. It fails where the aim names what is not there, or ctx ends.
+// Compute computes the fewest moves that reach an aim. It fails if the aim names something that does not exist, or ctx ends.
 func Compute(ctx context.Context, world World, aim Aim, options Options) (*Plan, error) {
 	if options.Work == 0 {
 		options.Work = DefaultWork
@@ -151,7 +151,7 @@ func Compute(ctx context.Context, world World, aim Aim, options Options) (*Plan,
 	if s.err != nil {
 		return nil, s.err
 	}
-	// The state is now that after the moves.
+	// The state is now the one after the moves.
 	if plan.Reached = goal.left() == 0; !plan.Reached {
 		plan.Stuck = goal.stuck()
 	}

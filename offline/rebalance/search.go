@@ -15,12 +15,12 @@ import (
 // result of a search.
 type result struct {
 	moves []move
-	// atLeast is how many moves reach the aim at least.
+	// atLeast is a lower bound of the moves that reach the aim.
 	atLeast   int
 	exhausted bool
 }
 
-// search finds the least moves that reach a goal. The state is as it was afterwards.
+// search finds the fewest moves that reach a goal. It restores the state.
 func (s *state) search(g goal) (r result) {
 	start := g.left()
 	if start == 0 || s.err != nil {
@@ -33,7 +33,7 @@ func (s *state) search(g goal) (r result) {
 	if reached {
 		r.moves = s.pruned(g, r.moves)
 	}
-	if start == never { // no moves reach it: those that were found come near
+	if start == never { // no moves reach it: the moves found get close
 		return r
 	}
 	best := bestFirst{state: s, goal: g, most: s.MaxMoves, seen: map[uint64]int{}}
@@ -53,21 +53,21 @@ func (s *state) search(g goal) (r result) {
 	return r
 }
 
-// bestFirst is an A* search through the states that up to most moves lead to.
+// bestFirst is an A* search through the states that at most most moves lead to.
 type bestFirst struct {
 	*state
 	goal
 	most int
-	// seen are the states that are known, with how many moves lead there.
+	// seen maps known states to the number of moves that lead there.
 	seen map[uint64]int
 	open queue
-	// exhausted is set where the engine has been asked as often as it may be, cut where a state was left since it takes more moves than
-	// a plan may have. It takes atLeast moves then.
+	// exhausted is set if the engine has been asked as often as allowed, cut if a state was skipped because it takes more moves than
+	// a plan may have. atLeast is then the lower bound.
 	exhausted, cut bool
 	atLeast        int
 }
 
-// node is a state that the moves of its parents and its own lead to. total is how many it takes at least by this way.
+// node is a state that the moves of its parents and its own lead to. total is a lower bound of the moves of a plan through it.
 type node struct {
 	parent       *node
 	move         move
@@ -75,7 +75,7 @@ type node struct {
 	order        int
 }
 
-// queue has what takes the least moves first, then what is the nearest to the end.
+// queue orders nodes by fewest moves in total, then by closeness to the goal.
 type queue []*node
 
 func (q queue) Len() int      { return len(q) }
@@ -90,7 +90,7 @@ func (q *queue) Pop() any {
 	return last
 }
 
-// run returns the least moves that reach the goal, nil where there are none or the search has ended before.
+// run returns the fewest moves that reach the goal, nil if there are none or the search has ended before.
 func (b *bestFirst) run(left int) []move {
 	end, order := b.asked+b.Work, 0
 	heap.Push(&b.open, &node{total: left})
@@ -117,7 +117,7 @@ func (b *bestFirst) run(left int) []move {
 			if before, seen := b.seen[here]; !seen || depth < before {
 				b.seen[here] = depth
 				switch left := b.left(); {
-				case left == 0 && depth <= n.total: // nothing takes less than what is the first in the queue
+				case left == 0 && depth <= n.total: // nothing needs fewer moves than the first in the queue
 					return b.moves()
 				case depth+left <= b.most:
 					order++
@@ -155,8 +155,8 @@ type candidate struct {
 	rank int64
 }
 
-// candidates are the moves from here for which there is room, in order. Of workloads that nothing tells apart it has those of the
-// first.
+// candidates returns the moves from here for which there is room, in order. Of workloads that are alike, only the first one's moves are
+// included.
 func (s *state) candidates(g goal) (all []candidate) {
 	rows, seen := s.rows(), map[string]bool{}
 	for i := range s.items {
@@ -177,7 +177,7 @@ func (s *state) candidates(g goal) (all []candidate) {
 	return all
 }
 
-// pruned leaves out the moves without which a goal is reached all the same, and makes one of two of a workload in a row.
+// pruned removes moves without which the goal is still reached, and merges two moves of one workload in a row.
 func (s *state) pruned(g goal, moves []move) []move {
 	const most = 50 // each costs as many decisions as there are moves
 	if len(moves) > most {
@@ -187,7 +187,7 @@ func (s *state) pruned(g goal, moves []move) []move {
 		again = false
 		for i := range moves {
 			fewer := slices.Delete(slices.Clone(moves), i, i+1)
-			for j := i; j < len(fewer); j++ { // the next of the workload goes from where this one did
+			for j := i; j < len(fewer); j++ { // the workload's next move starts where this one did
 				if fewer[j].workload == moves[i].workload && fewer[j].from == moves[i].to {
 					fewer[j].from = moves[i].from
 					break
@@ -205,12 +205,12 @@ func (s *state) pruned(g goal, moves []move) []move {
 	return moves
 }
 
-// except are the clusters but some.
+// except returns the clusters other than the named ones.
 func (s *state) except(names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(s.clusters), func(name string) bool { return slices.Contains(names, name) })
 }
 
-// largestFirst are the workloads on a cluster that may move, by how much they take of it.
+// largestFirst returns the movable workloads on a cluster, by how much they take of it.
 func (s *state) largestFirst(cluster string) (all []*item) {
 	row := s.row(cluster)
 	for i := range s.items {
@@ -224,8 +224,8 @@ func (s *state) largestFirst(cluster string) (all []*item) {
 	return all
 }
 
-// makeRoom moves workloads off clusters, where a workload may run for what they are, until it fits on one. Nothing goes to those to
-// avoid. It tries the clusters in the order of what they lack.
+// makeRoom moves workloads off clusters whose properties let the requested workload run there, until it fits on one. Nothing moves to the
+// clusters to avoid. It tries the clusters that lack least first.
 func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoid []string, fits func(cluster string) bool) {
 	type place struct {
 		name  string
@@ -252,7 +252,7 @@ func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoi
 	}
 }
 
-// lacking is what a cluster lacks for a workload.
+// lacking returns what a cluster lacks for a workload.
 func lacking(r *engine.Request, row *snapshot.Row) capacity.Resources {
 	return row.On(r.Workload).Requests.Combine(row.Free, func(asked, free int64) int64 {
 		if asked <= 0 {
@@ -262,7 +262,7 @@ func lacking(r *engine.Request, row *snapshot.Row) capacity.Resources {
 	})
 }
 
-// clearOne moves one workload off a cluster: the smallest that makes all the room that is lacking, otherwise the largest.
+// clearOne moves one workload off a cluster: the smallest that makes all the room that is lacking, or else the largest.
 func (s *state) clearOne(r *engine.Request, index int, cluster string, avoid []string) bool {
 	row := s.row(cluster)
 	lacks, into := lacking(r, row), s.except(avoid...)
@@ -282,7 +282,7 @@ func (s *state) clearOne(r *engine.Request, index int, cluster string, avoid []s
 	return false
 }
 
-// fail records an error of the engine that is not about one workload's move.
+// fail records an engine error that is not about one workload's move.
 func (s *state) fail(err error) {
 	if s.ctx.Err() != nil {
 		err = context.Cause(s.ctx)

@@ -25,16 +25,16 @@ type state struct {
 	items []item
 	// clusters by name, sorted.
 	clusters []string
-	// done are the moves that have led here, each with how it is taken back.
+	// done are the moves that have led here, each with how to undo it.
 	done []step
 	// asked counts decisions of the engine.
 	asked int
 	// err ended the computation.
 	err error
-	// kinds are what is known of workloads that fare the same.
+	// kinds is what is known of workloads that are alike.
 	kinds map[string]*kind
 	seed  maphash.Seed
-	// fleet are the rows as they are now, by name and in order; nil after a change.
+	// fleet holds the rows as they are now, by name and in order; nil after a change.
 	fleet *fleet
 }
 
@@ -49,16 +49,16 @@ type item struct {
 	index   int
 	current []engine.Choice
 	*kind
-	// like identifies what could take the place of the item in a plan: it is of its kind, and where it is.
+	// like identifies items that can replace each other in a plan: they are of the same kind, and in the same place.
 	like string
 }
 
-// kind is a set of workloads that nothing but their names tells apart.
+// kind is a set of workloads that differ in nothing but their names.
 type kind struct {
 	name string
 	// fixed is why the engine is not asked about them.
 	fixed string
-	// goes has the clusters that they may run on for what these are.
+	// goes holds the clusters whose properties let them run there.
 	goes    map[string]bool
 	divided bool
 }
@@ -106,7 +106,7 @@ func (s *state) rows() []*snapshot.Row { return s.now().rows }
 // row of a cluster, nil where there is none.
 func (s *state) row(cluster string) *snapshot.Row { return s.now().byName[cluster] }
 
-// classify finds the kind of a workload.
+// classify determines the kind of a workload.
 func (s *state) classify(w *item) error {
 	if w.Fixed != "" {
 		w.kind = &kind{name: fmt.Sprintf("fixed %d", w.index), fixed: w.Fixed}
@@ -139,7 +139,7 @@ func (s *state) classify(w *item) error {
 	return nil
 }
 
-// likeness of an item is the same for those that moves cannot tell apart.
+// likeness returns the same value for items that moves cannot distinguish.
 func (s *state) likeness(w *item) string {
 	var b strings.Builder
 	b.WriteString(w.name)
@@ -150,7 +150,7 @@ func (s *state) likeness(w *item) string {
 	return b.String()
 }
 
-// counted is what a cluster counts of a workload.
+// counted returns what a cluster counts of a workload.
 func (s *state) counted(w *item, cluster string) capacity.Resources {
 	row := s.row(cluster)
 	if row == nil || w.Request.Workload.UID == "" {
@@ -159,14 +159,14 @@ func (s *state) counted(w *item, cluster string) capacity.Resources {
 	return row.Counted[w.Request.Workload.UID]
 }
 
-// takes is what a workload takes of a cluster that it runs on.
+// takes returns what a workload takes of a cluster that it runs on.
 func (s *state) takes(w *item, on *engine.Choice) capacity.Resources {
 	counted := s.counted(w, on.Name)
 	share := capacity.Share{Amount: on.Reserved, Expired: on.Expired}
 	return share.Reserved(counted).Add(counted)
 }
 
-// asks is what it would take of another cluster.
+// asks returns what it would take of another cluster.
 func (s *state) asks(w *item, from *engine.Choice, to *snapshot.Row) capacity.Resources {
 	if w.divided {
 		return w.Request.Workload.Share(from.Replicas).Requests
@@ -174,7 +174,7 @@ func (s *state) asks(w *item, from *engine.Choice, to *snapshot.Row) capacity.Re
 	return to.On(w.Request.Workload).Requests
 }
 
-// on is what a workload has on a cluster, nil where it has nothing.
+// on returns what a workload has on a cluster, nil if it has nothing.
 func (w *item) on(cluster string) *engine.Choice {
 	if i := slices.IndexFunc(w.current, func(c engine.Choice) bool { return c.Name == cluster }); i >= 0 {
 		return &w.current[i]
@@ -185,7 +185,7 @@ func (w *item) on(cluster string) *engine.Choice {
 // movable reports whether a workload may move at all.
 func (w *item) movable() bool { return w.fixed == "" && len(w.current) > 0 }
 
-// may reports whether a move can be asked for at all.
+// may reports whether a move can be requested at all.
 func (s *state) may(w *item, from *engine.Choice, to *snapshot.Row) bool {
 	if !w.movable() || !w.goes[to.Name] || w.on(to.Name) != nil {
 		return false
@@ -197,8 +197,8 @@ func (s *state) may(w *item, from *engine.Choice, to *snapshot.Row) bool {
 // because is why the engine is asked to move a workload.
 var because = filter.Rejection{Stage: "Rebalance", Message: "somebody asks for it"}
 
-// leave has a workload leave a cluster for one of others, the best; for any where into is nil. It reports whether that was done: all
-// else stays as it is.
+// leave moves a workload from a cluster to the best one of into; to any if into is nil. It reports whether that was done; nothing else
+// changes.
 func (s *state) leave(w *item, from string, into []string) bool {
 	had := w.on(from)
 	if s.err != nil || had == nil || !w.movable() {
@@ -243,7 +243,7 @@ func (s *state) request(w *item) engine.Request {
 	return r
 }
 
-// exchanged returns the cluster that a decision has in the place of one, with as many replicas; empty where it does anything else.
+// exchanged returns the cluster by which a decision replaces another one, with as many replicas; empty if it does anything else.
 func (w *item) exchanged(d *engine.Decision, old *engine.Choice) (to string) {
 	if len(d.Clusters) != len(w.current) || len(d.Left) != 1 || d.Left[0].Cluster != old.Name || d.Group != w.Group || d.Waiting > 0 {
 		return ""
@@ -262,7 +262,7 @@ func (w *item) exchanged(d *engine.Decision, old *engine.Choice) (to string) {
 	return to
 }
 
-// report has a cluster report that a workload is gone, and returns its report before; nil where it counted nothing of it.
+// report makes a cluster report that a workload is gone, and returns its previous report; nil if it counted nothing of the workload.
 func (s *state) report(w *item, cluster string) (before *snapshot.Cluster) {
 	counted := s.counted(w, cluster)
 	if counted.IsZero() {
@@ -273,7 +273,7 @@ func (s *state) report(w *item, cluster string) (before *snapshot.Cluster) {
 	after.Allocated = before.Allocated.Without(counted)
 	after.Counted = maps.Clone(before.Counted)
 	delete(after.Counted, w.Request.Workload.UID)
-	if before.LargestFree != nil { // its pods may all have been on the node with the most room
+	if before.LargestFree != nil { // all its pods may have been on the node with the most room
 		largest := before.LargestFree.Combine(counted, func(free, more int64) int64 { return min(free+more, capacity.MaxAmount) })
 		after.LargestFree = &largest
 	}
@@ -288,7 +288,7 @@ func (s *state) set(c *snapshot.Cluster) {
 	}
 }
 
-// reservation is what is reserved for a workload.
+// reservation returns what is reserved for a workload.
 func (s *state) reservation(w *item) engine.Reservation {
 	r := engine.Reservation{Workload: w.Request.Workload.Reference, Placement: w.Placement.NamespacedName()}
 	for _, c := range w.current {
@@ -304,7 +304,7 @@ func (s *state) restore(r engine.Reservation) {
 	}
 }
 
-// rewind takes moves back until there are n.
+// rewind undoes moves until n are left.
 func (s *state) rewind(n int) {
 	for len(s.done) > n {
 		last := s.done[len(s.done)-1]
@@ -313,7 +313,7 @@ func (s *state) rewind(n int) {
 	}
 }
 
-// moves are those that have led here.
+// moves returns the moves that have led here.
 func (s *state) moves() []move {
 	moves := make([]move, len(s.done))
 	for i := range s.done {
@@ -332,7 +332,7 @@ func (s *state) follow(moves []move) bool {
 	return true
 }
 
-// digest is the same for states that moves cannot tell apart.
+// digest returns the same value for states that moves cannot distinguish.
 func (s *state) digest() (digest uint64) {
 	for i := range s.items {
 		digest += maphash.String(s.seed, s.items[i].like)
@@ -340,7 +340,7 @@ func (s *state) digest() (digest uint64) {
 	return digest
 }
 
-// uses are how full the clusters are, as Before.
+// uses returns the use of the clusters, as Before.
 func (s *state) uses() []ClusterUse {
 	uses := make([]ClusterUse, 0, len(s.clusters))
 	for _, row := range s.rows() {
@@ -349,7 +349,7 @@ func (s *state) uses() []ClusterUse {
 	return uses
 }
 
-// useOf a cluster is that of its dominant resource.
+// useOf returns the use of a cluster's dominant resource.
 func useOf(row *snapshot.Row) (most Use) {
 	for name, allocatable := range row.Allocatable.Each {
 		if h := hundredths(saturating(row.Allocated.Get(name), row.Reserved.Get(name)), allocatable); allocatable > 0 && (h > most.Hundredths || most.Resource == "") {
@@ -361,7 +361,7 @@ func useOf(row *snapshot.Row) (most Use) {
 
 func saturating(a, b int64) int64 { return a + min(b, math.MaxInt64-a) }
 
-// hundredths is what part an amount is of another, in hundredths of a percent, truncated; at most maxHundredths.
+// hundredths returns the ratio of two amounts in hundredths of a percent, truncated; at most maxHundredths.
 func hundredths(amount, of int64) int64 {
 	if of <= 0 || amount <= 0 {
 		return 0
@@ -375,7 +375,7 @@ func hundredths(amount, of int64) int64 {
 
 const maxHundredths = 1_000_000_000
 
-// weight is the most by which an amount changes the use of a cluster.
+// weight returns the most by which an amount changes the use of a cluster.
 func weight(amount capacity.Resources, row *snapshot.Row) (most int64) {
 	for name, n := range amount.Each {
 		if allocatable := row.Allocatable.Get(name); allocatable > 0 && n > 0 {

@@ -4,7 +4,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// inWaves puts moves, in their order, into waves: those of one do not depend on each other. The state is then that after the moves.
+// inWaves splits moves, in order, into waves whose moves do not depend on each other. The state is then the one after the moves.
 //
 // Invariant: while a wave is carried out, there is room for all workloads in their old places and in the new ones together.
 func (s *state) inWaves(moves []move) (all []Move, waves int) {
@@ -27,8 +27,8 @@ func (s *state) inWaves(moves []move) (all []Move, waves int) {
 	return all, waves
 }
 
-// wave is how many of the moves, from the first, do not depend on each other: each can be made while none of them has been, and after
-// all of those before, though these have not left their old places yet. The state is as it was afterwards.
+// wave returns how many of the moves, from the first, do not depend on each other: each can be made on its own, and also after all of
+// those before it while these have not left their old places yet. It restores the state.
 func (s *state) wave(moves []move) (n int) {
 	start := len(s.done)
 	alone := func(m move) bool {
@@ -49,7 +49,7 @@ func (s *state) wave(moves []move) (n int) {
 				break
 			}
 		}
-		old.Workload.UID = "" // what the cluster counts of it is no part of the report any more
+		old.Workload.UID = "" // the cluster no longer reports what it counts of it
 		old.Shares[0].Amount = s.takes(w, w.on(m.from))
 		old.Shares[0].Expired = false
 		if !s.follow([]move{m}) {
