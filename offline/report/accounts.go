@@ -13,8 +13,8 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Accounts prints what each workspace has of the clusters that are shared, with a row for each resource that it has something of, or an
-// amount in its grant.
+// Accounts prints what each workspace has of the shared clusters, with a row for each resource that it uses or that its grant has an
+// amount of.
 func Accounts(w io.Writer, accounts []simulation.Account) {
 	if len(accounts) == 0 {
 		fmt.Fprintln(w, "no clusters are shared: that takes a ClusterSet, and a ClusterSetBinding in another workspace")
@@ -56,7 +56,7 @@ func account(t table.Writer, a *simulation.Account) {
 	}
 }
 
-// accounted are the resources of an account: cpu and memory, then others that it has something of, or an amount in its grant.
+// accounted returns the resources of an account: cpu and memory, then others that it uses or that its grant has an amount of.
 func accounted(a *simulation.Account) []string {
 	resources, others := []string{capacity.CPU, capacity.Memory}, map[string]bool{}
 	for name, used := range a.Used {

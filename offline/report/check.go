@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/offline/check"
 )
 
-// Check prints the findings of a check over a number of files, with costs also what each constraint may cost.
+// Check prints the findings of a check over a number of files and, with costs, the cost of each constraint.
 func Check(w io.Writer, r *check.Report, files int, costs bool) {
 	for _, f := range r.Findings {
 		finding(w, f)
@@ -47,7 +47,7 @@ func finding(w io.Writer, f check.Finding) {
 	if len(runes) > 200 || f.Column < 1 || f.Column > len(runes)+1 {
 		return
 	}
-	// Tabs stay tabs, so that the underline is below what it underlines.
+	// Tabs stay tabs, so that the underline lines up with the text.
 	var before strings.Builder
 	for _, r := range runes[:f.Column-1] {
 		if r == '\t' {
@@ -60,7 +60,7 @@ func finding(w io.Writer, f check.Finding) {
 		text.FgRed.Sprint(strings.Repeat("^", wordLength(runes[f.Column-1:]))))
 }
 
-// wordLength is the length of the word at the start of a text, at least 1.
+// wordLength returns the length of the word at the start of a text, at least 1.
 func wordLength(rest []rune) int {
 	n := 0
 	for n < len(rest) && (rest[n] == '_' || rest[n] >= '0' && rest[n] <= '9' || rest[n] >= 'A' && rest[n] <= 'Z' || rest[n] >= 'a' && rest[n] <= 'z') {

@@ -23,29 +23,29 @@ const (
 	Rejected = "rejected"
 )
 
-// fewRows is how many clusters are printed in a row of their own, of the feasible and of the rejected, without being asked.
+// fewRows is how many feasible and how many rejected clusters are printed in rows of their own by default.
 const fewRows = 20
 
-// View is what of an explanation is printed. The zero View is what a person reads: of many clusters the best, and the rejected
-// ones by reason.
+// View selects what is printed of an explanation. The zero View is for a human reader: if there are many clusters, the best ones, and the
+// rejected ones grouped by reason.
 type View struct {
-	// Only are verdicts and names of clusters; where there are any, other clusters are left out.
+	// Only are verdicts and names of clusters; if there are any, other clusters are left out.
 	Only []string
-	// Top is how many of the feasible clusters are printed; 0 is all of a few, and the best of many.
+	// Top is how many feasible clusters are printed; 0 means all if they are few, and the best if they are many.
 	Top int
 	// All prints each cluster in a row of its own, however many there are.
 	All bool
-	// Details are clusters of which to print how the score is made up. It is printed for what is chosen in any case.
+	// Details are clusters whose score is printed in detail. For chosen clusters this is done in any case.
 	Details []string
 }
 
-// Shows says whether the view has a cluster in it, going by Only.
+// Shows reports whether the view includes a cluster, according to Only.
 func (v View) Shows(cluster string, feasible, chosen bool) bool {
 	return len(v.Only) == 0 || slices.Contains(v.Only, cluster) || chosen && slices.Contains(v.Only, Chosen) ||
 		feasible && slices.Contains(v.Only, Feasible) || !feasible && slices.Contains(v.Only, Rejected)
 }
 
-// top is how many feasible clusters have a row.
+// top returns how many feasible clusters get a row.
 func (v View) top() int {
 	switch {
 	case v.Top > 0:
@@ -57,7 +57,7 @@ func (v View) top() int {
 	}
 }
 
-// details is for how many chosen clusters it is printed how the score is made up: for all of a few, and the best of many.
+// details returns for how many chosen clusters the score is printed in detail: all if they are few, and the best if they are many.
 func (v View) details(d *engine.Decision) int {
 	if len(d.Clusters) > fewRows && !v.All {
 		return fewDetails
@@ -70,7 +70,7 @@ const (
 	fewDetails = 3
 )
 
-// Explanation prints a decision with the verdicts on clusters, and how scores are made up.
+// Explanation prints a decision with the verdicts on clusters, and the details of scores.
 func Explanation(w io.Writer, d *engine.Decision, view View) {
 	where := "nowhere"
 	if len(d.Clusters) > 0 {
@@ -131,7 +131,7 @@ func Explanation(w io.Writer, d *engine.Decision, view View) {
 	}
 }
 
-// scores prints a row for each of the best feasible clusters, and for each that is chosen.
+// scores prints a row for each of the best feasible clusters, and for each chosen cluster.
 func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view View) {
 	if len(feasible) == 0 {
 		return
@@ -191,7 +191,7 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	}
 }
 
-// factors prints how the score of a feasible cluster is made up.
+// factors prints the factors of a feasible cluster's score.
 func factors(w io.Writer, d *engine.Decision, v engine.Verdict) {
 	fmt.Fprintf(w, "%s: %d %s\n", v.Cluster, v.Score.Total, scoring.Reason(v.Score.Total))
 	width := len(scoring.Performance.String())
@@ -216,14 +216,14 @@ func obstacles(w io.Writer, d *engine.Decision, rejected []engine.Verdict) {
 	t.Render()
 }
 
-// group is what clusters have in common that are rejected for the same reason.
+// group is a set of clusters that are rejected for the same reason.
 type group struct {
 	by       string
 	clusters []engine.Verdict
-	reasons  map[string]bool // how their reasons read
+	reasons  map[string]bool // the texts of their reasons
 }
 
-// fewReasons is how many reasons that differ in more than numbers a stage or constraint has a group for each of.
+// fewReasons is up to how many reasons, differing in more than numbers, a stage or constraint gets a group for each.
 const fewReasons = 5
 
 // rejections prints a row for each reason, with how many clusters it rejects, and which.
@@ -254,8 +254,8 @@ func rejections(w io.Writer, d *engine.Decision, rejected []engine.Verdict) {
 
 var number = regexp.MustCompile(`[0-9]+(\.[0-9]+)?[A-Za-z]{0,2}\b`)
 
-// grouped groups rejected clusters by what rejects them and by their reasons but for the numbers in these, the largest group
-// first. A stage or constraint with many reasons is one group.
+// grouped groups rejected clusters by what rejects them and by the reasons ignoring numbers, the largest group first. A stage or
+// constraint with many reasons is one group.
 func grouped(rejected []engine.Verdict) []*group {
 	reasons := map[string]map[string]bool{}
 	alike := func(v engine.Verdict) string { return number.ReplaceAllString(v.Rejection.Message, "#") }

@@ -10,7 +10,7 @@ import (
 	"github.com/kcp-placement/placement/offline/rebalance"
 )
 
-// Rebalance prints a plan: what moves in which wave, how full the clusters are before and after, and what is in the way.
+// Rebalance prints a plan: what moves in which wave, the use of the clusters before and after, and what is in the way.
 func Rebalance(w io.Writer, p *rebalance.Plan) {
 	if len(p.Moves) > 0 {
 		t := NewTable(w)
@@ -54,7 +54,7 @@ func orNone(text string) string {
 	return text
 }
 
-// Outcome says in a line what a plan comes to.
+// Outcome summarizes a plan in one line.
 func Outcome(p *rebalance.Plan) string {
 	moves := fmt.Sprintf("%s in %s", count(len(p.Moves), "move"), count(p.Waves, "wave"))
 	switch {

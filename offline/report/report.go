@@ -13,7 +13,7 @@ import (
 
 // Placed is a workload with its clusters.
 type Placed struct {
-	// Workload as "Kind namespace/name".
+	// Workload is "Kind namespace/name".
 	Workload  string
 	Placement string
 	Clusters  []engine.Choice
@@ -51,10 +51,10 @@ func decisionTable(w io.Writer, workloads []Placed) table.Writer {
 	return t
 }
 
-// stage is the name of a stage, with the constraint if there is one.
+// stage returns the name of a stage, followed by the constraint if there is one.
 func stage(name, constraint string) string { return strings.TrimSpace(name + " " + constraint) }
 
-// times is for example " x4", for replicas that are divided.
+// times returns for example " x4" for divided replicas.
 func times(replicas int64, divided bool) string {
 	if !divided {
 		return ""

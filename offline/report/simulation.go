@@ -15,7 +15,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Simulation prints where workloads run, how full the fleet is, and why workloads run nowhere.
+// Simulation prints where workloads run, how full the fleet is, and why workloads are not placed.
 func Simulation(w io.Writer, r *simulation.Result) {
 	workspaces := workspacesOf(r)
 	for _, workspace := range workspaces {
@@ -38,7 +38,7 @@ func Simulation(w io.Writer, r *simulation.Result) {
 	}
 }
 
-// suspended says of what the controller decides nothing now.
+// suspended prints where the controller makes no decisions at present.
 func suspended(w io.Writer, all []simulation.Suspended, paths simulation.Paths) {
 	for _, s := range all {
 		what := "workspace " + paths.Of(s.Workspace) + " is"
@@ -92,7 +92,7 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 	givenBack(w, r, workspace)
 }
 
-// notes prints how clusters were chosen together: of each placement for the first few workloads.
+// notes prints how clusters were chosen together, for the first few workloads of each placement.
 func notes(w io.Writer, r *simulation.Result, workspace string) {
 	printed, left := map[string]int{}, 0
 	for _, d := range r.Decisions {
@@ -114,7 +114,7 @@ func notes(w io.Writer, r *simulation.Result, workspace string) {
 	}
 }
 
-// preempted prints who takes the place of whom.
+// preempted prints which workloads take the place of which others.
 func preempted(w io.Writer, r *simulation.Result, workspace string) {
 	t := NewTable(w)
 	t.AppendHeader(table.Row{"TAKES THE PLACE", "PRIORITY", "OF", "PRIORITY", "ON"})
@@ -146,10 +146,10 @@ func givenBack(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, t)
 }
 
-// fewNotes is for how many workloads of a placement the notes are printed.
+// fewNotes is for how many workloads of a placement notes are printed.
 const fewNotes = 3
 
-// fleet prints what is in use of each resource of each cluster.
+// fleet prints how much of each resource of each cluster is in use.
 func fleet(w io.Writer, r *simulation.Result, workspace string) {
 	var resources []string
 	for _, c := range r.Clusters {
@@ -192,14 +192,14 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, t)
 }
 
-// manyClusters are so many that only the fullest have a row.
+// manyClusters is the number of clusters from which on only the fullest get a row.
 const manyClusters = 50
 
-// unplaced prints why workloads run nowhere, or stay where they should not, once for those that wait for the same.
+// unplaced prints why workloads are not placed, or stay where they should not, once for those that wait for the same.
 func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 	type same struct {
 		reason   string
-		rejected *simulation.Rejection // the first of the same list
+		rejected *simulation.Rejection // the first element, which identifies the list
 	}
 	var order []same
 	workloads := map[same][]string{}
@@ -234,7 +234,7 @@ func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 	}
 }
 
-// andMore lists the first few names.
+// andMore joins the first few names, and says how many more there are.
 func andMore(names []string) string {
 	const most = 3
 	if len(names) <= most {

@@ -9,20 +9,20 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Table is a table in kubectl's layout. On a terminal it is as wide as that: what is longer wraps in its column.
+// Table is a table in kubectl's layout. On a terminal it is at most as wide as the terminal: longer texts wrap within their column.
 type Table struct {
 	table.Writer
-	width  int   // of the terminal; 0 is without a limit
+	width  int   // of the terminal; 0 is unlimited
 	widest []int // the widest cell of each column
 }
 
 const (
 	gap = "   " // between two columns
-	// narrowest is the width that a column keeps at least, if it is wider.
+	// narrowest is the least width of a column whose content is wider.
 	narrowest = 12
 )
 
-// NewTable returns a table that is printed to w. Where w has a method Width, that is how many columns it shows.
+// NewTable returns a table that is printed to w. If w has a method Width, that is the width in columns.
 func NewTable(w io.Writer) *Table {
 	t := &Table{Writer: table.NewWriter()}
 	if terminal, ok := w.(interface{ Width() int }); ok {
@@ -59,7 +59,7 @@ func (t *Table) measure(row table.Row) {
 	}
 }
 
-// Render implements table.Writer. The widest column gives way until the table fits.
+// Render implements table.Writer. The widest column shrinks until the table fits.
 func (t *Table) Render() string {
 	if t.width > 0 {
 		configs := make([]table.ColumnConfig, len(t.widest))
@@ -71,8 +71,8 @@ func (t *Table) Render() string {
 	return t.Writer.Render()
 }
 
-// fit returns the widths of columns that want to be so wide, such that a row with its gaps is at most limit wide, if each can
-// then be as wide as the narrowest.
+// fit returns column widths, at most the wanted ones, such that a row including its gaps is at most limit wide, provided that each can
+// be as wide as the narrowest.
 func fit(wanted []int, limit int) []int {
 	widths := append([]int(nil), wanted...)
 	for {

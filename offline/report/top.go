@@ -66,7 +66,7 @@ func loads(w io.Writer, top *simulation.Top, workspace string) {
 			continue
 		}
 		name, ready := c.Name, c.Ready
-		switch { // as kubectl get nodes
+		switch { // like kubectl get nodes
 		case c.Draining:
 			ready += ",Draining"
 		case c.SchedulingDisabled:
@@ -87,7 +87,7 @@ func loads(w io.Writer, top *simulation.Top, workspace string) {
 	render(w, t)
 }
 
-// headroom prints whether placements survive what they ask to survive.
+// headroom prints whether placements survive the losses that they ask to survive.
 func headroom(w io.Writer, top *simulation.Top, workspace string) {
 	t := NewTable(w)
 	t.AppendHeader(table.Row{"PLACEMENT", "SURVIVES", "WHAT A LOSS WOULD DO"})
@@ -159,7 +159,7 @@ func queue(w io.Writer, top *simulation.Top, workspace string, now time.Time) {
 	}
 }
 
-// suggestion is for example "location eu, label tier=gold, capability gpu, cpu 8, memory 4Gi".
+// suggestion returns for example "location eu, label tier=gold, capability gpu, cpu 8, memory 4Gi".
 func suggestion(s *v1alpha1.SuggestedRegistration) string {
 	var parts []string
 	if s.Name != "" {
@@ -184,7 +184,7 @@ func suggestion(s *v1alpha1.SuggestedRegistration) string {
 	return strings.Join(parts, ", ")
 }
 
-// use is a bar, and the share in use in percent.
+// use returns a bar, and the share in use in percent.
 func use(c *simulation.ClusterLoad, resource string) string {
 	allocatable, allocated, reserved := c.Allocatable[resource], c.Allocated[resource], c.Reserved[resource]
 	percent := fmt.Sprintf("%d%%", c.Utilization[resource])
@@ -201,7 +201,7 @@ func use(c *simulation.ClusterLoad, resource string) string {
 	return line + " " + percent
 }
 
-// bar shows the shares of what is allocatable; where more is in use, the shares of what is in use, with the excess. Every
+// bar shows the shares of what is allocatable; if more is in use, the shares of what is in use, with the excess. Every
 // part above 0 has at least one cell. Negative amounts count as 0.
 func bar(allocatable, allocated, reserved int64) string {
 	whole, inUse := uint64(max(0, allocatable)), uint64(max(0, allocated))

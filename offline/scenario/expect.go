@@ -16,7 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// check compares what is expected with what is.
+// check compares the expectations of a step with the current state.
 func (p *player) check(step *Step) (failures []Failure) {
 	differ := func(about, what string, at *yamlv3.Node, expected, actual any) {
 		if !reflect.DeepEqual(expected, actual) {
@@ -88,7 +88,7 @@ func (p *player) check(step *Step) (failures []Failure) {
 	return failures
 }
 
-// placed is what could be expected of the workloads.
+// placed returns what a step could expect of the workloads.
 func (p *player) placed() map[string]any {
 	placed := map[string]any{}
 	for _, name := range p.workloads() {
@@ -109,7 +109,7 @@ func (p *player) workloads() (names []string) {
 	return names
 }
 
-// updateSteps returns the text of the scenario with what is in place of what was expected in its steps.
+// updateSteps returns the text of the scenario with the expectations of its steps replaced by actual values.
 func (s *Scenario) updateSteps(ctx context.Context) (string, error) {
 	failures, err := s.Run(ctx)
 	if err != nil {
@@ -127,13 +127,13 @@ func (s *Scenario) updateSteps(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if strings.Contains(s.text(stepsFile), "\n\n- ") { // blank lines are lost between steps
+	if strings.Contains(s.text(stepsFile), "\n\n- ") { // blank lines between steps are lost
 		text = []byte(strings.ReplaceAll(string(text), "\n- ", "\n\n- "))
 	}
 	return s.with(stepsFile, text), nil
 }
 
-// plain is a text as it is, and another value on one line.
+// plain returns a text as it is, and any other value on one line.
 func plain(value any) string {
 	if text, isText := value.(string); isText {
 		return text
@@ -169,7 +169,7 @@ func (p *player) checkEvents(step *Step, differ func(about, what string, at *yam
 	}
 }
 
-// condition is for example "False WorkloadsWaiting: 2 of 3 workloads wait".
+// condition returns for example "False WorkloadsWaiting: 2 of 3 workloads wait".
 func condition(o *unstructured.Unstructured, kind string) string {
 	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
 	for _, c := range conditions {
@@ -189,14 +189,14 @@ func condition(o *unstructured.Unstructured, kind string) string {
 	return "none"
 }
 
-// meets reports whether a text such as "False Reason: message" begins as is expected, and its message has the expected part.
+// meets reports whether a text such as "False Reason: message" begins as expected, and its message contains the expected part.
 func meets(expected, actual string) bool {
 	head, part, _ := strings.Cut(expected, ": ")
 	actualHead, message, _ := strings.Cut(actual, ": ")
 	return (actualHead == head || strings.HasPrefix(actualHead, head+" ")) && strings.Contains(message, part)
 }
 
-// asked returns the fields of an actual value that the expected one has.
+// asked returns the fields of an actual value that are present in the expected one.
 func asked(expected, actual any) any {
 	fields, isMap := expected.(map[string]any)
 	has, same := actual.(map[string]any)
@@ -212,7 +212,7 @@ func asked(expected, actual any) any {
 	return of
 }
 
-// asJSON is a value as JSON has it, where all numbers are alike.
+// asJSON returns a value in its JSON form, in which all numbers have the same type.
 func asJSON(value any) (same any) {
 	if text, err := json.Marshal(value); err != nil || json.Unmarshal(text, &same) != nil {
 		return value
@@ -220,7 +220,7 @@ func asJSON(value any) (same any) {
 	return same
 }
 
-// log tells what has happened since the step before.
+// log returns what has happened since the previous step.
 func (p *player) log() (lines []string) {
 	for _, e := range p.events {
 		lines = append(lines, fmt.Sprintf("%s %s %s: %s", e.At.Sub(p.began), e.About, e.Reason, e.Message))

@@ -16,17 +16,17 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Bounds of what a controller may do in vain, far beyond what it does in any story.
+// Bounds on passes without progress, far beyond what any story needs.
 const (
 	maxPasses  = 1000
 	maxWakeUps = 100_000
 )
 
-// local is a world in memory, whose clock goes from one time at which the controller wakes up to the next.
+// local is a world in memory, whose clock jumps from one wake-up of the controller to the next.
 type local struct {
 	*controller.Local
 	now time.Time
-	// workspaces by name, that of the story included, and when the controller makes a pass over each though nothing changes, the zero time
+	// workspaces by name, including that of the story, and when the controller makes a pass over each though nothing changes; the zero time
 	// if it does not.
 	workspaces map[logicalcluster.Name]*controller.Local
 	wake       map[logicalcluster.Name]time.Time
@@ -57,7 +57,7 @@ func (l *local) Delete(_ context.Context, o *unstructured.Unstructured) error {
 	return l.in(o).Delete(o)
 }
 
-// names are those of the workspaces, in order.
+// names returns the names of the workspaces, in order.
 func (l *local) names() []logicalcluster.Name { return slices.Sorted(maps.Keys(l.workspaces)) }
 
 // Objects implements World.
@@ -112,7 +112,7 @@ func (l *local) Advance(ctx context.Context, until time.Time, beat, seen func() 
 	return fmt.Errorf("the controller has woken up %d times and would go on", maxWakeUps)
 }
 
-// next is when the controller wakes up next, the zero time if it does not.
+// next returns when the controller wakes up next, the zero time if it does not.
 func (l *local) next() (next time.Time) {
 	for _, at := range l.wake {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
@@ -122,7 +122,7 @@ func (l *local) next() (next time.Time) {
 	return next
 }
 
-// settle has the controller make passes until none is due: one over each workspace, and more where something has changed.
+// settle makes the controller run passes until none is due: one over each workspace, and more where something has changed.
 func (l *local) settle(ctx context.Context, beat, seen func() error) error {
 	if err := beat(); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (l *local) settle(ctx context.Context, beat, seen func() error) error {
 		} else {
 			l.wake[name] = wake
 		}
-		if len(l.workspaces) > 1 { // what one workspace has changed concerns others
+		if len(l.workspaces) > 1 { // a change in one workspace can affect others
 			changed := l.Due()
 			for _, name := range l.names() {
 				if slices.Contains(changed, l.workspaces[name]) && !slices.Contains(due, name) {

@@ -24,27 +24,27 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// beginning is the time of stories that do not give one: a Thursday.
+// beginning is the time of stories that do not set one: a Thursday.
 var beginning = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // World is where a story is played: workspaces, and a controller that follows them. The annotation kcp.io/cluster of an object names its
-// workspace, where that is not the one that the story is about.
+// workspace if that is not the one that the story is about.
 type World interface {
-	// Put creates or replaces an object, its status included, and Delete deletes one.
+	// Put creates or replaces an object including its status, and Delete deletes one.
 	Put(ctx context.Context, object *unstructured.Unstructured) error
 	Delete(ctx context.Context, object *unstructured.Unstructured) error
-	// Objects returns all that steps can name, PlacementDecisions included. They may not be changed.
+	// Objects returns all objects that steps can name, including PlacementDecisions. The caller must not modify them.
 	Objects(ctx context.Context) ([]*unstructured.Unstructured, error)
-	// Restart has another controller take over.
+	// Restart makes another controller take over.
 	Restart(ctx context.Context) error
-	// Advance lets time go by until a time of the story. Whenever something may have changed it has the agents report by beat before,
-	// and calls seen after the controller has done what was due.
+	// Advance lets time pass until a time of the story. Before the controller acts on a possible change it calls beat, in which agents
+	// report, and after that it calls seen.
 	Advance(ctx context.Context, until time.Time, beat, seen func() error) error
-	// Now is the time of the story.
+	// Now returns the time of the story.
 	Now() time.Time
-	// Events are those since the last call.
+	// Events returns the events since the last call.
 	Events() []controller.LocalEvent
-	// Patience is how long the controller may take to do what is expected, 0 where it has done so when Advance returns.
+	// Patience is how long the controller may take to do what is expected; 0 if it has done so when Advance returns.
 	Patience() time.Duration
 }
 
@@ -52,16 +52,16 @@ type World interface {
 type player struct {
 	*Scenario
 	World
-	// began is when the story did.
+	// began is when the story began.
 	began time.Time
-	// agents are those of the registered clusters by name, that of another workspace before it.
+	// agents are the agents of registered clusters, by cluster name, prefixed by the workspace if that is another one.
 	agents map[string]*agent
-	// objects by name, and decisions, as they were seen last.
+	// objects by name, and decisions, as last seen.
 	objects   map[string]*unstructured.Unstructured
 	decisions map[string]decided
 	// moves is how often each workload has lost a cluster.
 	moves map[string]int
-	// events are those since the step before.
+	// events are those since the previous step.
 	events   []controller.LocalEvent
 	failures []Failure
 }
@@ -80,7 +80,7 @@ type decided struct {
 	group    string
 }
 
-// Play plays a scenario over time and returns the expectations that are not met. It fails where the story itself is wrong, or ctx
+// Play plays a scenario over time and returns the expectations that are not met. It fails if the story itself is invalid, or ctx
 // ends.
 func (s *Scenario) Play(ctx context.Context, world World) ([]Failure, error) {
 	p := &player{Scenario: s, World: world, began: world.Now(), agents: map[string]*agent{}, moves: map[string]int{}}
@@ -107,7 +107,7 @@ func (p *player) play(ctx context.Context, steps []*Step) error {
 	return nil
 }
 
-// at says which step it is, and when.
+// at returns which step it is, and when.
 func (p *player) at(step *Step) string {
 	return strings.TrimSuffix(fmt.Sprintf("%s:%d at %s: %s", stepsFile, step.node.Line, p.Now().Sub(p.began), step.Title), ": ")
 }
@@ -164,7 +164,7 @@ func (p *player) beat(ctx context.Context) error {
 	return nil
 }
 
-// see takes up what there is, and counts the workloads that have lost a cluster.
+// see reads the objects, and counts the workloads that have lost a cluster.
 func (p *player) see(ctx context.Context) error {
 	all, err := p.Objects(ctx)
 	if err != nil {
@@ -204,7 +204,7 @@ func (p *player) readDecisions(o *unstructured.Unstructured) error {
 	workspace, namespace := workspaceOf(o), slice.Namespace
 	switch {
 	case slice.Annotations[v1alpha1.AnnotationCopyOf] != "":
-		return nil // what counts is in the other workspace
+		return nil // the original in the other workspace counts
 	case slice.Source != nil:
 		workspace, namespace = logicalcluster.Name(slice.Source.Workspace), slice.Source.Namespace
 	}
@@ -218,7 +218,7 @@ func (p *player) readDecisions(o *unstructured.Unstructured) error {
 	return nil
 }
 
-// nameOf is how steps name an object: "Deployment default/web", with the workspace before it where that is another one, as in
+// nameOf returns the name of an object in steps: "Deployment default/web", prefixed by the workspace if that is another one, as in
 // "root:teams:shop Deployment default/web".
 func nameOf(o *unstructured.Unstructured) string {
 	return within(workspaceOf(o), manifest.NewObject(o).String())
@@ -244,7 +244,7 @@ func within(workspace logicalcluster.Name, name string) string {
 	return workspace.String() + " " + name
 }
 
-// apart divides the name of a cluster from that of its workspace, which is empty for the one that the story is about.
+// apart splits the name of a cluster from that of its workspace, which is empty for the one that the story is about.
 func apart(name string) (workspace logicalcluster.Name, cluster string) {
 	if at := strings.LastIndexByte(name, ' '); at >= 0 {
 		return logicalcluster.Name(name[:at]), name[at+1:]
@@ -252,7 +252,7 @@ func apart(name string) (workspace logicalcluster.Name, cluster string) {
 	return "", name
 }
 
-// named returns an object by a name that a step has.
+// named returns an object by its name in a step.
 func (p *player) named(name string) (*unstructured.Unstructured, error) {
 	if o := p.objects[name]; o != nil {
 		return o, nil
@@ -260,7 +260,7 @@ func (p *player) named(name string) (*unstructured.Unstructured, error) {
 	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu", name)
 }
 
-// act does what a step does.
+// act carries out a step.
 func (p *player) act(ctx context.Context, step *Step) error {
 	for i, applied := range step.Apply {
 		if err := p.applyStep(ctx, step, i, applied); err != nil {
@@ -341,7 +341,7 @@ func (p *player) put(ctx context.Context, workspaces []*manifest.Workspace, wron
 	return nil
 }
 
-// policyMap is the ConfigMap of a Rego file.
+// policyMap returns the ConfigMap for a Rego file.
 func policyMap(f *manifest.File) *unstructured.Unstructured {
 	base := path.Base(f.Name)
 	name := strings.ToLower(strings.NewReplacer("_", "-", " ", "-").Replace(strings.TrimSuffix(base, ".rego")))
@@ -374,7 +374,7 @@ func isReady(condition any) bool {
 	return ok && c["type"] == string(v1alpha1.ReadyCondition)
 }
 
-// report has an agent report again, its Ready condition included.
+// report makes an agent report again, including its Ready condition.
 func (p *player) report(ctx context.Context, name string) error {
 	a := p.agents[name]
 	if a == nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Ending of the names of scenario files.
+// Ending is the file name extension of scenarios.
 const Ending = ".txtar"
 
 // Files of a scenario with a special meaning.
@@ -37,7 +37,7 @@ const (
 //	use           paths of more files and folders to read, one per line, relative to the scenario
 //	expect.yaml   the expectation of each workload, see Expectation
 //
-// A scenario over time has, in place of expect.yaml,
+// A scenario over time has, instead of expect.yaml,
 //
 //	steps.yaml    what happens and what is expected, a list of Steps
 //	flags         flags of the controller, such as --failover-after=10m
@@ -50,24 +50,24 @@ type Scenario struct {
 	archive *txtar.Archive
 	files   []*manifest.File
 	expect  map[string]Expectation
-	// story is nil where all is decided at once. later are the files that its steps apply.
+	// story is nil if everything is decided at once. later are the files that its steps apply.
 	story *story
 	later map[string][]*manifest.File
 }
 
-// Expectation is the expected decision of one workload. Fields that are left out are not compared.
+// Expectation is the expected decision on one workload. Fields that are left out are not compared.
 type Expectation struct {
-	// Clusters that are chosen, best first; an empty list if the workload runs nowhere.
+	// Clusters that are chosen, best first; an empty list if the workload is not placed.
 	Clusters *[]string `json:"clusters,omitempty"`
 	// Scores of chosen clusters.
 	Scores map[string]int64 `json:"scores,omitempty"`
 	// Replicas of chosen clusters.
 	Replicas map[string]int64 `json:"replicas,omitempty"`
-	// Group is the fallback group that the workload stands in.
+	// Group is the workload's fallback group.
 	Group string `json:"group,omitempty"`
 	// Rejected clusters by name, each with the stage that rejects it: "Taint", or with the constraint: "Constraint gold".
 	Rejected map[string]string `json:"rejected,omitempty"`
-	// Error is a part of the reason why the workload runs nowhere.
+	// Error is a part of the reason why the workload is not placed.
 	Error string `json:"error,omitempty"`
 }
 
@@ -182,29 +182,29 @@ func (s *Scenario) Expects() bool {
 	return len(s.expect) > 0 || s.story != nil && slices.ContainsFunc(s.story.steps, (*Step).expects)
 }
 
-// Failure is one expectation that was not met.
+// Failure is an expectation that was not met.
 type Failure struct {
-	// Step of a scenario over time: where it stands, when it was, and its title.
+	// Step of a scenario over time: its position, its time, and its title.
 	Step string `json:"step,omitempty"`
-	// Workload as expect.yaml names it; any object in a step, and empty for what is about all of them.
+	// Workload as named in expect.yaml; in a step, any object, or empty if all are concerned.
 	Workload string `json:"workload"`
 	// What was expected: clusters, scores, replicas, group, rejected or error, or a field of a step.
 	What     string `json:"what"`
 	Expected string `json:"expected"`
 	Actual   string `json:"actual"`
-	// Log is what had happened since the step before; only the last failure of a step has it.
+	// Log is what had happened since the previous step; only the last failure of a step has it.
 	Log []string `json:"log,omitempty"`
 
-	// Decision that was made; nil where there is no such workload.
+	// Decision that was made; nil if there is no such workload.
 	Decision *simulation.Decision `json:"-"`
 
-	// node is the expected value in steps.yaml, nil where it cannot be replaced by the actual value.
+	// node is the expected value in steps.yaml, nil if it cannot be replaced by the actual value.
 	node  *yamlv3.Node
 	value any
 }
 
-// Run places the workloads of the scenario and returns the expectations that are not met. It fails where the scenario
-// itself is wrong, or ctx ends.
+// Run places the workloads of the scenario and returns the expectations that are not met. It fails if the scenario
+// itself is invalid, or ctx ends.
 func (s *Scenario) Run(ctx context.Context) ([]Failure, error) {
 	if s.story != nil {
 		world, err := newLocal(s.story)
@@ -231,7 +231,7 @@ func (s *Scenario) Run(ctx context.Context) ([]Failure, error) {
 	return failures, nil
 }
 
-// decide returns the decisions by the names that expect.yaml has for workloads.
+// decide returns the decisions by the names that expect.yaml uses for workloads.
 func (s *Scenario) decide(ctx context.Context) (map[string]*simulation.Decision, error) {
 	workspaces, wrong := manifest.Read(s.files)
 	if len(wrong) > 0 {
@@ -327,7 +327,7 @@ func inline(value any) string {
 }
 
 // Update returns the text of the scenario with the actual decisions as expectations. An empty expect.yaml gets the
-// clusters and the scores of every workload. Comments stay.
+// clusters and scores of every workload. Comments stay.
 func (s *Scenario) Update(ctx context.Context) (string, error) {
 	if s.story != nil {
 		return s.updateSteps(ctx)
@@ -343,7 +343,7 @@ func (s *Scenario) Update(ctx context.Context) (string, error) {
 	return s.with(expectFile, text), nil
 }
 
-// text returns the text of a file in the scenario; empty where there is none.
+// text returns the text of a file in the scenario; empty if there is no such file.
 func (s *Scenario) text(name string) string {
 	for _, f := range s.archive.Files {
 		if f.Name == name {
@@ -353,7 +353,7 @@ func (s *Scenario) text(name string) string {
 	return ""
 }
 
-// with returns the text of the scenario with another text of one of its files.
+// with returns the text of the scenario with the text of one of its files replaced.
 func (s *Scenario) with(name string, text []byte) string {
 	updated := &txtar.Archive{Comment: s.archive.Comment, Files: slices.Clone(s.archive.Files)}
 	for i := range updated.Files {
@@ -392,7 +392,7 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 		name, fields := root.Content[i].Value, root.Content[i+1]
 		d, found := decisions[name]
 		if !found {
-			continue // stays and fails: only the author can resolve a misspelt name
+			continue // stays, and fails: only the author can fix a misspelt name
 		}
 		actual := s.expect[name].observe(d)
 		for j := 0; j+1 < len(fields.Content); j += 2 {
@@ -410,7 +410,7 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 	return format(&document)
 }
 
-// replace writes another value in a place of YAML. Its comment stays.
+// replace replaces a value in YAML. Its comment stays.
 func replace(node *yamlv3.Node, value any) error {
 	comment := node.LineComment
 	if err := node.Encode(value); err != nil {

@@ -34,18 +34,18 @@ type story struct {
 	start time.Time
 }
 
-// Step is a point in time of a story. What it does happens when its time has come, the controller does what is due then, and what is
-// expected is compared after that. A step that leaves at and after out follows the one before at once.
+// Step is a point in time of a story. At that time the step acts, the controller then does what is due, and after that the expectations
+// are compared. A step that leaves out at and after follows the previous one at once.
 type Step struct {
-	// Title says what happens or is expected.
+	// Title describes what happens or is expected.
 	Title string `json:"step,omitempty"`
 	// At is the time since the story began, for example 5m; in the first step it may be a time such as 2026-03-02T08:00:00Z.
 	At string `json:"at,omitempty"`
-	// After is the time since the step before.
+	// After is the time since the previous step.
 	After string `json:"after,omitempty"`
 
-	// Apply creates or replaces objects: each element is one, or the name of a file in the story or beside it. What is named here is
-	// not there when the story begins.
+	// Apply creates or replaces objects: each element is an object, or the name of a file in the story or next to it. A file named here is
+	// not applied when the story begins.
 	Apply []json.RawMessage `json:"apply,omitempty"`
 	// Patch changes objects by name, such as "ClusterRegistration eu", by JSON merge patches: null removes a field.
 	Patch map[string]json.RawMessage `json:"patch,omitempty"`
@@ -54,10 +54,10 @@ type Step struct {
 	// Silent are clusters whose agents fall silent, and Reports those whose agents report again.
 	Silent  []string `json:"silent,omitempty"`
 	Reports []string `json:"reports,omitempty"`
-	// Restart has another controller take over.
+	// Restart makes another controller take over.
 	Restart bool `json:"restart,omitempty"`
 
-	// Repeat has Steps happen so many times, one after the other.
+	// Repeat makes Steps happen that many times in a row.
 	Repeat int     `json:"repeat,omitempty"`
 	Steps  []*Step `json:"steps,omitempty"`
 
@@ -69,8 +69,8 @@ type Step struct {
 	Waiting *int `json:"waiting,omitempty"`
 	// Moves is how often workloads have lost a cluster since the story began.
 	Moves *int `json:"moves,omitempty"`
-	// Events are some since the step before, as in "Deployment default/web Moved: left eu", with a part of the message. An empty list
-	// says that there are none.
+	// Events are events since the previous step, as in "Deployment default/web Moved: left eu", with a part of the message. An empty list
+	// means that there are none.
 	Events *[]string `json:"events,omitempty"`
 
 	// at and after are parsed; node is the step in the file.
@@ -84,18 +84,18 @@ type StepExpectation struct {
 	Clusters *[]string `json:"clusters,omitempty"`
 	// Replicas on clusters.
 	Replicas map[string]int64 `json:"replicas,omitempty"`
-	// Group is the fallback group that a workload stands in.
+	// Group is the fallback group of a workload.
 	Group string `json:"group,omitempty"`
 	// Moves is how often a workload has lost a cluster since the story began.
 	Moves *int `json:"moves,omitempty"`
-	// Conditions by type, as in "True", "False WorkloadsWaiting" or "False WorkloadsWaiting: 2 of 3", with a part of the message. One
-	// that is not there is "none".
+	// Conditions by type, as in "True", "False WorkloadsWaiting" or "False WorkloadsWaiting: 2 of 3", with a part of the message. A missing
+	// condition is "none".
 	Conditions map[string]string `json:"conditions,omitempty"`
-	// Status has fields of the status.
+	// Status holds fields of the status.
 	Status map[string]any `json:"status,omitempty"`
 }
 
-// parseSteps parses steps.yaml. An error says the line.
+// parseSteps parses steps.yaml. Errors include the line.
 func (s *story) parseSteps(text []byte) error {
 	documents := yamlv3.NewDecoder(bytes.NewReader(text))
 	if err := documents.Decode(&s.document); err != nil && !errors.Is(err, io.EOF) {
@@ -114,7 +114,7 @@ func (s *story) parseSteps(text []byte) error {
 	return s.validate(s.steps, s.document.Content[0], true)
 }
 
-// validate gives steps their nodes and times.
+// validate sets the nodes and times of steps.
 func (s *story) validate(steps []*Step, list *yamlv3.Node, outermost bool) error {
 	for i, step := range steps {
 		if step == nil {
@@ -160,7 +160,7 @@ func (s *story) validateStep(step *Step, first, outermost bool) (err error) {
 	return err
 }
 
-// parseTime parses a time since another.
+// parseTime parses a time relative to another.
 func parseTime(name, text string) (*time.Duration, error) {
 	if text == "" {
 		return nil, nil
@@ -191,7 +191,7 @@ func (s *story) parseFlags(text []byte) error {
 	return s.pace.Validate()
 }
 
-// expects reports whether a step, or one in it, says what is expected.
+// expects reports whether a step, or one nested in it, has expectations.
 func (s *Step) expects() bool {
 	return len(s.Expect) > 0 || len(s.Placed) > 0 || s.Waiting != nil || s.Moves != nil || s.Events != nil || slices.ContainsFunc(s.Steps, (*Step).expects)
 }
@@ -218,7 +218,7 @@ func resolve(n *yamlv3.Node) *yamlv3.Node {
 	return n
 }
 
-// field returns the value of a field of a mapping; nil where there is none.
+// field returns the value of a field of a mapping; nil if there is none.
 func field(n *yamlv3.Node, name string) *yamlv3.Node {
 	if n = resolve(n); n == nil {
 		return nil

@@ -13,21 +13,21 @@ import (
 type Diff struct {
 	// Moves are the workloads that lose clusters, in the order of the later result.
 	Moves []Change `json:"moves"`
-	// Gains are the workloads that get clusters and lose none, the first ones included.
+	// Gains are the workloads that get clusters and lose none, including those that had none.
 	Gains []Change `json:"gains"`
-	// Redivided are the workloads whose replicas are divided otherwise among the same clusters.
+	// Redivided are the workloads whose replicas are divided differently among the same clusters.
 	Redivided []Change `json:"redivided"`
-	// Rescored are the workloads that stay with other scores.
+	// Rescored are the workloads that stay, with different scores.
 	Rescored []Change `json:"rescored"`
-	// Standing are the workloads that stay in the later result where they should not, for want of a better place.
+	// Standing are the workloads that, in the later result, stay where they should not for want of a better place.
 	Standing []Change `json:"standing"`
-	// Held are the workloads that the brake holds in the later result: After is where they go once it is their turn.
+	// Held are the workloads that the brake holds in the later result: After is where they go when it is their turn.
 	Held []Change `json:"held"`
-	// Clusters are those with another utilization, by workspace and name.
+	// Clusters are the clusters whose utilization differs, by workspace and name.
 	Clusters []ClusterChange `json:"clusters"`
-	// Suspended is what the controller decides nothing on now.
+	// Suspended is where the controller makes no decisions at present.
 	Suspended []Suspended `json:"suspended,omitempty"`
-	// Paths of workspaces that are named by their logical clusters, where they are known.
+	// Paths of workspaces that are named by their logical clusters, if known.
 	Paths   Paths       `json:"paths,omitempty"`
 	Summary DiffSummary `json:"summary"`
 }
@@ -39,18 +39,18 @@ type Change struct {
 	Placement string          `json:"placement"`
 	Before    []engine.Choice `json:"before"`
 	After     []engine.Choice `json:"after"`
-	// Divided reports that replicas are divided among the clusters, before or after; MovedReplicas is how many then go from one
-	// cluster to another, or wait. Those that a workload is scaled down by are none of them.
+	// Divided reports that replicas are divided among the clusters, before or after; MovedReplicas is how many of them go from one
+	// cluster to another, or wait. Replicas that are scaled down do not count.
 	Divided       bool  `json:"divided,omitempty"`
 	MovedReplicas int64 `json:"movedReplicas,omitempty"`
-	// PreemptedBy are the workloads in whose favour it loses clusters in the later result, Preempts those in whose place it is put.
+	// PreemptedBy are the workloads for which it loses clusters in the later result, Preempts those whose place it takes.
 	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
 	Preempts    []Preemption `json:"preempts,omitempty"`
-	// GivesBack is what it loses to workloads of other workspaces in the later result, since these are guaranteed it.
+	// GivesBack is what it loses in the later result to workloads of other workspaces that are guaranteed it.
 	GivesBack []GivenBack `json:"givesBack,omitempty"`
-	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
+	// Error is why the workload is not placed in the later result; empty if it is. If it is held, this is why it leaves.
 	Error string `json:"error"`
-	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
+	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty if there are none.
 	NoBetterPlace string `json:"noBetterPlace,omitempty"`
 }
 
@@ -62,20 +62,20 @@ type ClusterChange struct {
 	After     map[string]int64 `json:"after"`
 }
 
-// DiffSummary counts.
+// DiffSummary holds counts.
 type DiffSummary struct {
 	Workloads int `json:"workloads"`
-	// Before and After are how many of them run somewhere.
+	// Before and After are how many of them are placed.
 	Before int `json:"before"`
 	After  int `json:"after"`
 	// Moved workloads lose clusters; Gained ones get clusters and lose none.
 	Moved    int `json:"moved"`
 	Gained   int `json:"gained"`
 	Rescored int `json:"rescored"`
-	// Redivided workloads have other replicas on the same clusters; MovedReplicas are those of all divided workloads.
+	// Redivided workloads have different numbers of replicas on the same clusters; MovedReplicas are those of all divided workloads.
 	Redivided     int   `json:"redivided"`
 	MovedReplicas int64 `json:"movedReplicas"`
-	// Placed are those of Gained that run nowhere before; Unplaced are those of Moved that run nowhere after.
+	// Placed counts the Gained that are not placed before; Unplaced the Moved that are not placed after.
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
 	Standing int `json:"standing"`
@@ -157,7 +157,7 @@ func sameScore(before, after engine.Choice) bool {
 	return before.Name == after.Name && before.Replicas == after.Replicas && before.Score == after.Score
 }
 
-// movedReplicas is how many replicas clusters lose that the workload still asks for.
+// movedReplicas returns how many replicas clusters lose that the workload still asks for.
 func movedReplicas(before, after *Decision) int64 {
 	fewer := int64(0)
 	if len(after.Clusters) > 0 {
@@ -166,7 +166,7 @@ func movedReplicas(before, after *Decision) int64 {
 	return max(0, lostReplicas(before.Clusters, after.Clusters)-fewer)
 }
 
-// asked is how many replicas a workload has, those that wait included.
+// asked returns how many replicas a workload has, including those that wait.
 func asked(d *Decision) int64 {
 	replicas := d.WaitingReplicas
 	for _, c := range d.Clusters {
@@ -175,7 +175,7 @@ func asked(d *Decision) int64 {
 	return replicas
 }
 
-// lostReplicas is how many replicas clusters have fewer than before.
+// lostReplicas returns the sum by which clusters have fewer replicas than before.
 func lostReplicas(before, after []engine.Choice) (lost int64) {
 	for _, b := range before {
 		has := int64(0)

@@ -10,21 +10,21 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 )
 
-// Held is where a workload goes that the brake holds for now.
+// Held is where a workload will go that the brake holds for now.
 type Held struct {
-	// To are the clusters that it would have now; empty where it is withdrawn.
+	// To are the clusters that it would have now; empty if it is withdrawn.
 	To []engine.Choice `json:"to"`
 	// Because is why it leaves clusters.
 	Because string `json:"because"`
 }
 
-// Pace has the next Run show what the controller does at once, in the first interval of a budget: who has to wait for a turn is
-// held. Without it all that is to move does.
+// Pace makes the next Run show what the controller does at once, in the first interval of a budget: workloads that have to wait their turn
+// are held. Without it, everything that is to move does.
 func (s *Simulation) Pace(budget disruption.Budget) {
 	s.budget = budget
 }
 
-// pacer is the brake of a workspace in one Run, which is one moment.
+// pacer is the brake of a workspace in one Run, which is one moment in time.
 type pacer struct {
 	disruption.Brake
 	placed int
@@ -43,7 +43,7 @@ func (s *Simulation) newPacers() map[logicalcluster.Name]*pacer {
 	return pacers
 }
 
-// disrupt reports whether a workload of a placement may lose a cluster now, and counts that.
+// disrupt reports whether a workload of a placement may lose a cluster now, and counts it if so.
 func (s *Simulation) disrupt(w *workspace, owner *placementState) bool {
 	if p := s.pacers[w.Name]; !owner.unlimited {
 		if !p.Allows(time.Time{}, p.placed) {
@@ -54,7 +54,7 @@ func (s *Simulation) disrupt(w *workspace, owner *placementState) bool {
 	return true
 }
 
-// heldUnowned returns the assignment of a workload that no placement selects any more, and that has to wait for its turn.
+// heldUnowned returns the assignment of a workload that no placement selects any more, and that has to wait its turn.
 func (s *Simulation) heldUnowned(i item) (a assignment, held bool) {
 	a, found := s.assignments[keyOf(i.workspace.Name, i.Reference)]
 	if !found || i.End().RequestsNothing() || i.UID != "" && a.uid != "" && a.uid != i.UID {

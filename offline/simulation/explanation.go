@@ -8,28 +8,28 @@ import (
 // Explanation is a decision with a verdict on every cluster. Its JSON is a contract like that of Result.
 type Explanation struct {
 	Decision
-	// Summary counts in one line the feasible clusters, and the rejected ones by stage.
+	// Summary is one line with the number of feasible clusters, and of rejected ones by stage.
 	Summary string `json:"summary"`
 	// Verdicts in the order of the ranking, best first; rejected clusters follow by name.
 	Verdicts []Verdict `json:"verdicts"`
 }
 
-// Verdict is the result of one cluster: a score or obstacles.
+// Verdict is the verdict on one cluster: a score or obstacles.
 type Verdict struct {
 	Cluster  string `json:"cluster"`
 	Feasible bool   `json:"feasible"`
 	Chosen   bool   `json:"chosen"`
-	// Replicas are those of a chosen cluster, where they are divided.
+	// Replicas are those of a chosen cluster, if they are divided.
 	Replicas int64 `json:"replicas,omitempty"`
-	// Note is why a feasible cluster is passed over for others that do not rank before it.
+	// Note is why a feasible cluster is passed over for others that rank no better.
 	Note string `json:"note,omitempty"`
-	// Points is what affinity to other workloads adds to the score, where terms of it weigh.
+	// Points is what affinity to other workloads adds to the score, if any of its terms have weights.
 	Points int64 `json:"points,omitempty"`
 	// Score and Factors are those of a feasible cluster.
 	Score   int64    `json:"score"`
 	Reason  string   `json:"reason"`
 	Factors []Factor `json:"factors"`
-	// Obstacles are all reasons for which the cluster is not feasible, in the order of the stages.
+	// Obstacles are all reasons why the cluster is not feasible, in the order of the stages.
 	Obstacles []Obstacle `json:"obstacles"`
 }
 
@@ -42,11 +42,11 @@ type Factor struct {
 	Because string `json:"because"`
 }
 
-// Obstacle is one reason for which a cluster is not feasible.
+// Obstacle is one reason why a cluster is not feasible.
 type Obstacle struct {
 	Stage      string `json:"stage"`
 	Constraint string `json:"constraint"`
-	// Expression is the part of the constraint that fails, Span where that stands in the text of the constraint, and Observed the values
+	// Expression is the part of the constraint that fails, Span its location in the text of the constraint, and Observed the values
 	// that it reads.
 	Expression string     `json:"expression"`
 	Span       *Span      `json:"span,omitempty"`
@@ -59,7 +59,7 @@ type Obstacle struct {
 // Span of a text, in characters (Unicode code points, not bytes) from 0.
 type Span struct {
 	Start int `json:"start"`
-	// End is that after the last character.
+	// End is the position after the last character.
 	End int `json:"end"`
 }
 
@@ -69,7 +69,7 @@ type Observed struct {
 	Value string `json:"value"`
 }
 
-// Explain returns the explanation of a decision. It has no verdicts where the engine was not asked; Error says why.
+// Explain returns the explanation of a decision. It has no verdicts if the engine was not asked; Error has the reason.
 func Explain(d *Decision) *Explanation {
 	e := &Explanation{Decision: *d, Verdicts: []Verdict{}}
 	if d.Explained == nil {

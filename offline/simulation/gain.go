@@ -13,19 +13,19 @@ import (
 
 // Gain is where a workload would be better off.
 type Gain struct {
-	// From is the cluster that it would leave, To where it would run; empty where no other is so much better.
+	// From is the cluster that it would leave, To where it would run; empty if no other cluster is better by enough.
 	From string          `json:"from"`
 	To   []engine.Choice `json:"to"`
-	// Gain says how they score.
+	// Gain compares their scores.
 	Gain string `json:"gain"`
-	// Keeps is what keeps it where it is. The controller moves it once the gain has been there for After without a break, within the
-	// budgets.
+	// Keeps is what keeps it where it is. If nothing does, the controller moves it once the gain has lasted for After without interruption,
+	// within the budgets.
 	Keeps []string `json:"keeps"`
 	After string   `json:"after"`
 }
 
-// gain finds out where a workload would be better off, and what keeps it from moving there; nil where its placement has no workload
-// move for a gain, or nothing of that is to be said.
+// gain determines where a workload would be better off, and what keeps it from moving there; nil if its placement does not let workloads
+// move for a gain, or if there is none.
 func (s *Simulation) gain(ctx context.Context, i item, current assignment, r engine.Request, scheduled *placement.Placement) *Gain {
 	rules := scheduled.Steadied(i.placement.compiled.Stability)
 	if rules == nil || len(current.clusters) == 0 {
@@ -60,7 +60,7 @@ func (s *Simulation) gain(ctx context.Context, i item, current assignment, r eng
 	return g
 }
 
-// Sentence says for people where a workload would be better off, and what keeps it.
+// Sentence describes where a workload would be better off, and what keeps it from moving.
 func (g *Gain) Sentence(w Workload) string {
 	var to []string
 	for _, c := range g.To {

@@ -22,17 +22,17 @@ type Headroom struct {
 	Domains     int    `json:"domains"`
 	// Survives: none of its workloads would wait if any one domain were lost.
 	Survives bool `json:"survives"`
-	// WorstDomain is the one whose loss would have most workloads wait, Waiting of the Affected ones there; empty where it survives.
+	// WorstDomain is the domain whose loss would make most workloads wait, Waiting of the Affected ones there; empty if it survives.
 	WorstDomain string `json:"worstDomain,omitempty"`
 	Affected    int    `json:"affected,omitempty"`
 	Waiting     int    `json:"waiting,omitempty"`
-	// OtherDomains is how many others there are whose loss would have some wait.
+	// OtherDomains is how many other domains there are whose loss would make some wait.
 	OtherDomains int `json:"otherDomains,omitempty"`
-	// Message says that in one line, as the controller does, and what would help.
+	// Message summarizes that in one line, as the controller does, and adds what would help.
 	Message string `json:"message"`
 }
 
-// headroom rehearses for each placement that asks for it the loss of each domain, in the order of placements' age.
+// headroom rehearses the loss of each domain for each placement that asks for it, oldest placement first.
 func (s *Simulation) headroom(ctx context.Context) (all []Headroom, err error) {
 	for _, w := range s.workspaces {
 		if !s.shows(w.Name) {
@@ -61,7 +61,7 @@ func (s *Simulation) headroom(ctx context.Context) (all []Headroom, err error) {
 	return all, nil
 }
 
-// rehearse finds out what the loss of each domain of a key would do to the placements of a workspace that ask to survive it.
+// rehearse determines what the loss of each domain of a key would do to the placements of a workspace that ask to survive it.
 func (s *Simulation) rehearse(ctx context.Context, w *workspace, key snapshot.TopologyKey, outlooks map[*placementState]*headroom.Outlook) error {
 	rows := s.engine.Snapshot(w.Name).Rows()
 	domains := headroom.Domains(rows, key)
@@ -93,7 +93,7 @@ func (s *Simulation) rehearse(ctx context.Context, w *workspace, key snapshot.To
 			switch {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case err != nil || i.placement.survive != key: // what cannot be decided on says so elsewhere
+			case err != nil || i.placement.survive != key: // if they cannot be decided on, that is reported elsewhere
 				continue
 			case losses[i.placement] == nil:
 				losses[i.placement] = &headroom.Loss{Domain: d.Name}
@@ -107,7 +107,7 @@ func (s *Simulation) rehearse(ctx context.Context, w *workspace, key snapshot.To
 	return nil
 }
 
-// displaced are those of the items that are on lost clusters, in the order of failover.
+// displaced returns the items that are on lost clusters, in the order of failover.
 func (s *Simulation) displaced(items []item, l *loss) (displaced []item) {
 	for _, i := range items {
 		if i.displacedBy(l, s.assignments[keyOf(i.workspace.Name, i.Reference)]); i.displaced {
@@ -118,13 +118,13 @@ func (s *Simulation) displaced(items []item, l *loss) (displaced []item) {
 	return displaced
 }
 
-// loss is clusters that are lost, and what all others have.
+// loss is the lost clusters, and the capacity of all others.
 type loss struct {
 	clusters sets.Set[string]
 	rest     capacity.Resources
 }
 
-// lossOf is what is lost of a workspace now.
+// lossOf returns the present losses of a workspace.
 func (s *Simulation) lossOf(w *workspace) *loss {
 	rows := s.engine.Snapshot(w.Name).Rows()
 	l := &loss{sets.New[string](), headroom.Rest(rows)}
@@ -136,7 +136,7 @@ func (s *Simulation) lossOf(w *workspace) *loss {
 	return l
 }
 
-// displacedBy finds out whether a workload is on a cluster that is lost, and how large it is, as the controller does.
+// displacedBy determines whether a workload is on a cluster that is lost, and how large it is, as the controller does.
 func (i *item) displacedBy(l *loss, at assignment) {
 	i.displaced = i.placement != nil && slices.ContainsFunc(at.clusters, func(c engine.Choice) bool { return l.clusters.Has(c.Name) })
 	if i.displaced {

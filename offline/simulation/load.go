@@ -30,7 +30,7 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 		s.workspaces = append(s.workspaces, &workspace{Workspace: m})
 		errs[m.Name] = s.register(m, before)
 	}
-	// Nothing is decided on a fleet before all that is promised there is known.
+	// Nothing is decided on a fleet before everything promised there is known.
 	all := s.share()
 	for _, w := range s.workspaces {
 		if before == nil && !s.options.Fresh {
@@ -47,14 +47,14 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 		s.setAffinity(ctx, w)
 	}
 	for _, w := range s.workspaces {
-		if s.shows(w.Name) { // what is wrong with another is that one's own
+		if s.shows(w.Name) { // errors in other workspaces belong to their owners
 			all = errors.Join(all, errors.Join(errs[w.Name]...))
 		}
 	}
 	return all
 }
 
-// register puts the clusters of a workspace in place of those that it had before.
+// register replaces the clusters of a workspace.
 func (s *Simulation) register(m *manifest.Workspace, before []*workspace) (errs []error) {
 	gone := map[string]bool{}
 	for _, w := range before {
@@ -80,7 +80,7 @@ func (s *Simulation) register(m *manifest.Workspace, before []*workspace) (errs 
 	return errs
 }
 
-// setAffinity tells the engine what affinity between workloads has to know.
+// setAffinity gives the engine what it needs for affinity between workloads.
 func (s *Simulation) setAffinity(ctx context.Context, w *workspace) {
 	var placements []*placement.Placement
 	w.affine = s.engine.Relates(w.Name)
@@ -95,7 +95,7 @@ func (s *Simulation) setAffinity(ctx context.Context, w *workspace) {
 		for i := range items {
 			var scheduled *placement.Placement
 			if p := items[i].placement; p != nil && p.compiled != nil && items[i].Err == nil {
-				// Where the policies fail for a workload, its decision says so.
+				// If the policies fail for a workload, its decision reports it.
 				scheduled, _ = s.engine.Scheduled(ctx, engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: items[i].Workload.Workload, Shadow: p.candidate})
 			}
 			if !yield(items[i].Workload.Workload, scheduled) {
@@ -105,8 +105,8 @@ func (s *Simulation) setAffinity(ctx context.Context, w *workspace) {
 	})
 }
 
-// updatePolicies puts the policies of a workspace into force, unless they do not compile or fail for a workload that there is.
-// Those that are in force stay so.
+// updatePolicies puts the policies of a workspace into force, unless they do not compile or fail for an existing workload.
+// In that case the ones in force stay.
 func (s *Simulation) updatePolicies(ctx context.Context, w *workspace) error {
 	set, err := s.policies.Compile(w.Texts())
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Simulation) updatePolicies(ctx context.Context, w *workspace) error {
 	return nil
 }
 
-// inFiles gives errors of policies their positions in the files that the policies were read from.
+// inFiles sets the positions of policy errors to those in the files that the policies were read from.
 func inFiles(m *manifest.Workspace, err error) error {
 	var errs policy.Errors
 	if !errors.As(err, &errs) {
@@ -161,7 +161,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 		if asked := o.Typed.Spec.Headroom; asked != nil {
 			p.survive = snapshot.TopologyKey(asked.Survive.TopologyKey)
 		}
-		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
+		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error as well
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
 			errs = append(errs, p.err)
@@ -171,8 +171,8 @@ func (w *workspace) compile(e *engine.Engine) error {
 	return errors.Join(errs...)
 }
 
-// restore assigns workloads to the clusters of their PlacementDecisions. What is reserved for a workload that is not
-// given stays reserved.
+// restore assigns workloads to the clusters in their PlacementDecisions. What is reserved for a workload that is not among
+// the objects stays reserved.
 func (s *Simulation) restore(m *manifest.Workspace) error {
 	var errs []error
 	for _, slice := range m.Decisions {

@@ -12,7 +12,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Preemption is the other workload where one takes the place of another: who goes, or for whom.
+// Preemption is the other workload if one takes the place of another: the victim, or the one it makes room for.
 type Preemption struct {
 	Workload  Workload `json:"workload"`
 	Placement string   `json:"placement"`
@@ -26,8 +26,8 @@ func (p Preemption) String() string {
 	return fmt.Sprintf("%s (priority %d) on %s", p.Workload, p.Priority, strings.Join(p.Clusters, ", "))
 }
 
-// preempt has others make room for a workload that no cluster is feasible for, if its placement asks for that, and decides again then.
-// It returns the decision as it was where nobody's going helps.
+// preempt makes others give up room for a workload that no cluster is feasible for, if its placement asks for that, and decides again.
+// If no victims would help, it returns the decision as it was.
 func (s *Simulation) preempt(ctx context.Context, item item, request engine.Request, d *Decision, before *engine.Decision) (*engine.Decision, error) {
 	if !item.placement.preempts {
 		return before, nil
@@ -54,7 +54,7 @@ func (s *Simulation) preempt(ctx context.Context, item item, request engine.Requ
 	return s.engine.Decide(ctx, request)
 }
 
-// candidates are the workloads of lower priority that are placed in the workspace and may lose clusters.
+// candidates returns the placed workloads of lower priority in the workspace that may lose clusters.
 func (s *Simulation) candidates(of item) (all []engine.Candidate) {
 	for _, i := range of.workspace.items() {
 		current, assigned := s.current(i)
@@ -66,7 +66,7 @@ func (s *Simulation) candidates(of item) (all []engine.Candidate) {
 	return all
 }
 
-// takeOff takes a victim off the clusters that it loses.
+// takeOff removes a victim from the clusters that it loses.
 func (s *Simulation) takeOff(k key, v engine.Victim) {
 	a := s.assignments[k]
 	a.clusters = slices.DeleteFunc(slices.Clone(a.clusters), func(c engine.Choice) bool { return slices.Contains(v.Clusters, c.Name) })

@@ -16,8 +16,8 @@ import (
 	"github.com/kcp-placement/placement/offline/rebalance"
 )
 
-// Rebalance computes the least moves that reach an aim in a workspace, from where its workloads are now: see Run. It fails where the
-// aim names what is not there, or ctx ends. Nothing moves by it.
+// Rebalance computes the fewest moves that reach an aim in a workspace, from where its workloads are now: see Run. It fails if the
+// aim names something that does not exist, or ctx ends. It does not move anything.
 func (s *Simulation) Rebalance(ctx context.Context, workspace logicalcluster.Name, aim rebalance.Aim, options rebalance.Options) (*rebalance.Plan, error) {
 	world := rebalance.World{Engine: s.engine, Workspace: workspace}
 	given := map[key]bool{}
@@ -49,7 +49,7 @@ func (s *Simulation) Rebalance(ctx context.Context, workspace logicalcluster.Nam
 	return rebalance.Compute(ctx, world, aim, options)
 }
 
-// rebalanced is a workload as plans see it. It does not count where it runs nowhere and is not to.
+// rebalanced returns a workload as plans see it. It does not count if it is not placed and is not to be placed.
 func (s *Simulation) rebalanced(i item) (w rebalance.Workload, counts bool) {
 	current, assigned := s.current(i)
 	if i.placement == nil {
@@ -74,7 +74,7 @@ func (s *Simulation) rebalanced(i item) (w rebalance.Workload, counts bool) {
 	return w, assigned || w.Fixed == ""
 }
 
-// RebalancedWorkspace is the only workspace there is to rebalance. It fails where there are several.
+// RebalancedWorkspace returns the only workspace to rebalance. It fails if there are several.
 func (s *Simulation) RebalancedWorkspace() (logicalcluster.Name, error) {
 	if s.options.About != "" {
 		return s.options.About, nil

@@ -11,17 +11,17 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// GivenBack is the other side where a workload loses a cluster so that another workspace has what it is guaranteed. Invariant: who looks from
-// one workspace reads neither of which other one that is, nor which workload, nor how many there are.
+// GivenBack is the other side if a workload loses a cluster so that another workspace gets what it is guaranteed. Invariant: results about
+// one workspace disclose neither which other workspace it is, nor which workload, nor how many there are.
 type GivenBack struct {
 	Cluster string `json:"cluster"`
-	// Workspace, Workload and Placement are those of the other side, empty where results are about one workspace.
+	// Workspace, Workload and Placement are those of the other side, empty if results are about one workspace.
 	Workspace string    `json:"workspace,omitempty"`
 	Workload  *Workload `json:"workload,omitempty"`
 	Placement string    `json:"placement,omitempty"`
 }
 
-// String is for example "Deployment default/web of workspace root:ml, on eu".
+// String returns for example "Deployment default/web of workspace root:ml, on eu".
 func (g GivenBack) String() string {
 	if g.Workload == nil {
 		return "others, on " + g.Cluster
@@ -29,7 +29,7 @@ func (g GivenBack) String() string {
 	return fmt.Sprintf("%s of workspace %s, on %s", g.Workload, g.Workspace, g.Cluster)
 }
 
-// side is one side of what is given back, as those see it whom results are about.
+// side returns one side of what is given back, as visible to those whom results are for.
 func (s *Simulation) side(cluster string, k key, placement string) GivenBack {
 	if s.options.About != "" {
 		return GivenBack{Cluster: cluster}
@@ -45,14 +45,14 @@ func added(all []GivenBack, one GivenBack) []GivenBack {
 	return append(all, one)
 }
 
-// mayGiveBack reports whether a workload may lose clusters so that others have what they are guaranteed.
+// mayGiveBack reports whether a workload may lose clusters so that others get what they are guaranteed.
 func (s *Simulation) mayGiveBack(i item) bool {
 	_, assigned := s.current(i)
 	return assigned && s.fleets[i.workspace.Name] != i.workspace.Name && !i.workspace.affine && i.placement.reclaimable && i.End() == "" && i.err() == nil &&
 		!i.placement.suspended && !v1alpha1.IsPinned(i.GetAnnotations())
 }
 
-// offer says which workloads may lose clusters so that others have what they are guaranteed, the least important first.
+// offer submits the workloads that may lose clusters so that others get what they are guaranteed, least important first.
 func (s *Simulation) offer() {
 	for _, w := range s.workspaces {
 		if s.fleets[w.Name] == w.Name {
@@ -72,8 +72,8 @@ func (s *Simulation) offer() {
 	}
 }
 
-// giveBack has workloads make room for those of other workspaces that wait within what they are guaranteed, as far as the budgets of disruptions
-// allow it, and places these. It returns those that have lost clusters.
+// giveBack makes workloads give up room for those of other workspaces that wait within their guarantees, as far as the disruption budgets
+// allow, and places the latter. It returns the workloads that have lost clusters.
 func (s *Simulation) giveBack(ctx context.Context, items []item, decisions []Decision, placed func(int)) (given []int, err error) {
 	at := make(map[key]int, len(decisions))
 	for i := range decisions {
@@ -111,7 +111,7 @@ func (s *Simulation) giveBack(ctx context.Context, items []item, decisions []Dec
 	return given, nil
 }
 
-// makeRoom takes what is to be given back for a workload off a cluster. It returns who has lost it, and whether that is all who are to.
+// makeRoom takes the victims of a reclaim off a cluster. It returns those that have lost it, and whether these are all.
 func (s *Simulation) makeRoom(r engine.Reclaim, at map[key]int, items []item, of key) (lost []int, all bool) {
 	all = true
 	for _, workspace := range slices.Sorted(maps.Keys(r.Victims)) {

@@ -8,14 +8,14 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 )
 
-// Assignments are where workloads are at one time.
+// Assignments is where workloads are at a point in time.
 type Assignments struct{ of map[key]assignment }
 
 // Assignments returns where workloads are now.
 func (s *Simulation) Assignments() Assignments { return Assignments{maps.Clone(s.assignments)} }
 
-// Reset puts workloads back to where they were, so that something else can be tried by Load and Run with what is compiled and ranked
-// already. What was tried in between leaves nothing behind.
+// Reset puts workloads back to where they were, so that something else can be tried by Load and Run, reusing what is compiled and ranked.
+// Nothing tried in between leaves a trace.
 func (s *Simulation) Reset(to Assignments) {
 	for k := range s.assignments {
 		if _, stays := to.of[k]; !stays {

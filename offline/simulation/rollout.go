@@ -5,7 +5,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// followRollout has the shadow policies decide for those placements for which the controller has them do so.
+// followRollout makes the shadow policies decide for the same placements as in the controller.
 func (s *Simulation) followRollout(w *workspace) {
 	var candidate *policy.Set
 	for _, c := range w.Configs {

@@ -13,7 +13,7 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// share has the workspaces look at their own fleets, or at those of others, as ClusterSets and ClusterSetBindings say.
+// share attaches the workspaces to their own fleets, or to those of others, as ClusterSets and ClusterSetBindings determine.
 func (s *Simulation) share() error {
 	manifests := make([]*manifest.Workspace, len(s.workspaces))
 	for i, w := range s.workspaces {
@@ -46,51 +46,51 @@ func (s *Simulation) share() error {
 	return errors.Join(errs...)
 }
 
-// shows says whether results are about a workspace.
+// shows reports whether results are about a workspace.
 func (s *Simulation) shows(workspace logicalcluster.Name) bool {
 	return s.options.About == "" || s.options.About == workspace
 }
 
-// owns says whether results are about a fleet as its owner sees it.
+// owns reports whether results are about a fleet as its owner sees it.
 func (s *Simulation) owns(fleet logicalcluster.Name) bool {
 	return s.fleets[fleet] == fleet && s.shows(fleet)
 }
 
 // Account is what a workspace has of the clusters of a set. Amounts are by resource.
 type Account struct {
-	// Fleet is the workspace whose clusters they are, and FleetPath its path, where it is known.
+	// Fleet is the workspace that has the clusters, and FleetPath its path, if known.
 	Fleet     string `json:"fleet"`
 	FleetPath string `json:"fleetPath,omitempty"`
-	// Set is the ClusterSet; empty for what the workspace of the clusters has itself, and for what others have on clusters that no grant
-	// of theirs has.
+	// Set is the ClusterSet; empty for what the workspace of the clusters has itself, and for what others have on clusters that none of
+	// their grants covers.
 	Set       string `json:"set,omitempty"`
 	Workspace string `json:"workspace"`
-	// Path of the workspace, where it is known.
+	// Path of the workspace, if known.
 	Path string `json:"path,omitempty"`
-	// Grant of the set; empty where it was taken away. Bound: the workspace uses it.
+	// Grant of the set; empty if it was taken away. Bound: the workspace uses it.
 	Grant string `json:"grant,omitempty"`
 	Bound bool   `json:"bound"`
-	// Used is all that is promised, Reserved the part of it that the clusters do not report yet.
+	// Used is everything that is promised, Reserved the part of it that the clusters do not report yet.
 	Used     map[string]int64 `json:"used"`
 	Reserved map[string]int64 `json:"reserved"`
-	// Quota is the most that the workspace may have, by the quota of the grant, or by what is guaranteed and borrowingLimit together where
-	// that is less. Left is what it leaves.
+	// Quota is the most that the workspace may have: the quota of the grant, or the sum of guaranteed and borrowingLimit if that is less.
+	// Left is what remains of it.
 	Quota      map[string]int64 `json:"quota,omitempty"`
 	Guaranteed map[string]int64 `json:"guaranteed,omitempty"`
 	Left       map[string]int64 `json:"left,omitempty"`
-	// DominantShare is the largest share, over all resources, of what the clusters of the set have, in thousandths, and Dominant the
+	// DominantShare is the largest share, over all resources, of the capacity of the set's clusters, in thousandths, and Dominant the
 	// resource.
 	DominantShare int64  `json:"dominantShare"`
 	Dominant      string `json:"dominant,omitempty"`
 	// Waiting is how many workloads of the workspace wait.
 	Waiting int `json:"waiting"`
 
-	// told is set where the account is as the status of the ClusterSet tells of it.
+	// told is set if the account is taken from the status of the ClusterSet.
 	told bool
 }
 
-// accounts of the workspaces that share clusters, by fleet, set and workspace. Who looks from a workspace that shares those of another
-// sees its own alone.
+// accounts returns the accounts of the workspaces that share clusters, by fleet, set and workspace. Results about a guest show only its
+// own.
 func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Account) {
 	for _, owner := range s.workspaces {
 		if s.fleets[owner.Name] != owner.Name {
@@ -168,7 +168,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 	return all
 }
 
-// tell takes up what the controller says of a workspace that is not in the input, and whether it says anything.
+// tell takes over what the status reports of a workspace that is not in the input, and reports whether there is anything.
 func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Resources) bool {
 	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == grant && g.Cluster != "" })
 	if i < 0 {
@@ -191,7 +191,7 @@ func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Reso
 	return true
 }
 
-// outside is what the controller says that a workspace which is not in the input has on clusters that have left its sets; nil for nothing.
+// outside returns what the status reports that a workspace which is not in the input has on clusters that have left its sets; nil if nothing.
 func (a *Account) outside(set *v1alpha1.ClusterSet, whole capacity.Resources) *Account {
 	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == a.Grant && len(g.Outside) > 0 })
 	if !a.told || i < 0 {
@@ -206,7 +206,7 @@ func (a *Account) outside(set *v1alpha1.ClusterSet, whole capacity.Resources) *A
 	return o
 }
 
-// shown returns those of a list that results are about.
+// shown returns the elements of a list that results are about.
 func shown[T any](s *Simulation, all []T, workspace func(*T) string) []T {
 	return slices.DeleteFunc(all, func(one T) bool { return !s.shows(logicalcluster.Name(workspace(&one))) })
 }

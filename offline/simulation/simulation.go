@@ -30,21 +30,21 @@ import (
 type Options struct {
 	// Fresh ignores PlacementDecisions, as if nothing had been placed yet.
 	Fresh bool
-	// About is the only workspace that results are about, as those who work in it see them; all if empty. Others are placed for the
+	// About is the only workspace that results are about, as its users see them; all if empty. Workloads of others are placed because of the
 	// clusters that they share with it.
 	About logicalcluster.Name
 	// Rejected adds the rejected clusters, with the reasons, to decisions.
 	Rejected bool
-	// Explained keeps the engine's decisions, and all that explaining them takes, in Decision.Explained.
+	// Explained keeps the engine's decisions, including everything needed to explain them, in Decision.Explained.
 	Explained bool
 	// Queue adds the waiting workloads, and what they wait for, to Top.
 	Queue bool
-	// Headroom adds to Top whether placements survive what they ask to survive. It costs a copy of the workspace for each domain.
+	// Headroom adds to Top whether placements survive the losses that they ask to survive. It costs a copy of the workspace for each domain.
 	Headroom bool
-	// Now is the time that is simulated; that of New if it is zero.
+	// Now is the simulated time; the time of New if zero.
 	Now time.Time
-	// Progress is called with the number of workloads that have been placed, or evaluated by Top, or of domains whose loss Top rehearses. It
-	// may be nil.
+	// Progress is called with the number of workloads that have been placed, or that Top has evaluated, or of domains whose loss Top has
+	// rehearsed. It may be nil.
 	Progress func(done, total int)
 }
 
@@ -56,7 +56,7 @@ type Simulation struct {
 	workspaces []*workspace
 	// assignments of workloads by workspace and name. Invariant: the engine holds a reservation for each.
 	assignments map[key]assignment
-	// fleets are the workspaces whose clusters each one looks at, shared and lookup what they share these by.
+	// fleets maps workspaces to those whose clusters they use; shared and lookup are what this is derived from.
 	fleets map[logicalcluster.Name]logicalcluster.Name
 	shared map[logicalcluster.Name]*sharing.Workspace
 	lookup sharing.Lookup
@@ -67,7 +67,7 @@ type Simulation struct {
 	preempted map[key][]Preemption
 	// gaveBack are those that have lost clusters to workloads of other workspaces in this Run.
 	gaveBack map[key][]GivenBack
-	// rejected are the latest of each class.
+	// rejected holds the latest rejections of each class.
 	rejected map[class]rejected
 }
 
@@ -75,26 +75,26 @@ type workspace struct {
 	*manifest.Workspace
 	placements []*placementState
 	selectors  []placement.Selector
-	// policyErr is set where the policies are not in force.
+	// policyErr is set if the policies are not in force.
 	policyErr error
-	// affine: a placement, or a policy, has terms of affinity between workloads.
+	// affine: a placement or a policy has affinity terms between workloads.
 	affine bool
 }
 
 type placementState struct {
 	name, namespace string
 	priority        int32
-	// preempts: its workloads may take the place of others. reclaimable: they make room for what other workspaces are guaranteed.
+	// preempts: its workloads may take the place of others. reclaimable: they give up what other workspaces are guaranteed.
 	preempts, reclaimable bool
 	compiled              *placement.Placement
 	err                   error
-	// queue is what the controller says of its workloads that wait.
+	// queue is what its status reports of its waiting workloads.
 	queue []v1alpha1.QueuedWorkload
 	// unlimited: the brake is lifted for its workloads. suspended: nothing is decided on them.
 	unlimited, suspended bool
 	// candidate: the shadow policies decide for it, in a rollout.
 	candidate bool
-	// survive is what the placement asks to survive the loss of, empty for nothing.
+	// survive is the topology key of the losses that the placement asks to survive, empty if none.
 	survive snapshot.TopologyKey
 	uid     types.UID
 }
@@ -109,7 +109,7 @@ func keyOf(workspace logicalcluster.Name, ref workload.Reference) key {
 	return key{workspace, ref}
 }
 
-// assignment is where a workload runs, and the digest of the inputs of that decision.
+// assignment is where a workload is placed, and the digest of the inputs of that decision.
 type assignment struct {
 	uid       string
 	placement types.NamespacedName
@@ -137,7 +137,7 @@ func New(options Options) (*Simulation, error) {
 	return &Simulation{options: options, engine: e, policies: policies, assignments: map[key]assignment{}, rejected: map[class]rejected{}}, nil
 }
 
-// Pairs is how many pairs of a workload and a cluster of its workspace there are.
+// Pairs returns the number of pairs of a workload and a cluster of its workspace.
 func (s *Simulation) Pairs() (n int) {
 	for _, w := range s.workspaces {
 		n += len(w.Workloads) * s.engine.Snapshot(w.Name).Len()
@@ -152,9 +152,9 @@ func (s *Simulation) ListRejected(list bool) { s.options.Rejected = list }
 type item struct {
 	workspace *workspace
 	manifest.Workload
-	// placement that the workload belongs to; nil where there is none.
+	// placement that the workload belongs to; nil if there is none.
 	placement *placementState
-	// displaced: it is on a cluster that is lost. size is how large it is then.
+	// displaced: it is on a cluster that is lost. size is then how large it is.
 	displaced bool
 	size      float64
 }
@@ -174,7 +174,7 @@ func nameOf(r workload.Reference) Workload {
 	return Workload{r.APIVersion, r.Kind, r.Namespace, r.Name}
 }
 
-// placementNamed returns one of the placements of a workspace, nil where there is none of the name.
+// placementNamed returns a placement of a workspace by name, nil if there is none.
 func (w *workspace) placementNamed(name types.NamespacedName) *placementState {
 	for _, p := range w.placements {
 		if p.name == name.Name && p.namespace == name.Namespace {
@@ -212,8 +212,8 @@ func (s *Simulation) items() []item {
 	return items
 }
 
-// request is what the engine is asked for a workload that belongs to a valid placement. One in a file has no UID as long as it
-// is not from a server.
+// request returns the engine request for a workload that belongs to a valid placement. A workload from a file has no UID unless the
+// file comes from a server.
 func (s *Simulation) request(i item, current assignment) engine.Request {
 	w := i.Workload.Workload
 	if w.UID == "" && current.uid != "" {
@@ -230,10 +230,10 @@ func (s *Simulation) request(i item, current assignment) engine.Request {
 	}
 }
 
-// err is why a workload that belongs to a placement cannot be decided.
+// err returns why a workload that belongs to a placement cannot be decided.
 func (i item) err() error { return cmp.Or(i.Err, i.placement.err, i.workspace.policyErr) }
 
-// current returns the assignment of a workload. One of another workload of that name is stale and not found.
+// current returns the assignment of a workload. An assignment of another workload of the same name is stale and counts as not found.
 func (s *Simulation) current(i item) (a assignment, found bool) {
 	a, found = s.assignments[keyOf(i.workspace.Name, i.Reference)]
 	if found && (i.placement == nil || i.UID != "" && a.uid != "" && a.uid != i.UID) {
@@ -248,7 +248,7 @@ func (s *Simulation) release(i item) {
 	delete(s.assignments, keyOf(i.workspace.Name, i.Reference))
 }
 
-// Clear takes all workloads off their clusters, so that Run places them anew.
+// Clear removes all workloads from their clusters, so that Run places them anew.
 func (s *Simulation) Clear() {
 	for k := range s.assignments {
 		s.engine.Release(k.workspace, k.Reference)
@@ -256,15 +256,14 @@ func (s *Simulation) Clear() {
 	clear(s.assignments)
 }
 
-// Run places all workloads in the order of the controller: by priority, those of lost clusters before others and the largest of them first,
-// then by creation time and name. It fails only where ctx ends:
-// errors of a workload are in its decision.
+// Run places all workloads in the order of the controller: by priority, workloads of lost clusters first with the largest of them leading,
+// then by creation time and name. It fails only if ctx ends: errors of a workload are in its decision.
 func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 	return s.RunUntil(ctx, nil)
 }
 
-// RunUntil is Run up to and including the first workload for which last is true of its name, whose decision is kept as
-// with Options.Explained; of the others no rejected clusters are listed. last may be nil.
+// RunUntil is Run up to and including the first workload for which last returns true, whose decision is kept as
+// with Options.Explained; for the others no rejected clusters are listed. last may be nil.
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
@@ -316,7 +315,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	return result, nil
 }
 
-// placeWaiting tries again to place workloads that may have waited for others that were placed after them, as long as that places
+// placeWaiting retries workloads that may have waited for others that were placed after them, as long as that places
 // any.
 func (s *Simulation) placeWaiting(ctx context.Context, items []item, decisions []Decision) error {
 	for again := true; again; {
@@ -336,7 +335,7 @@ func (s *Simulation) placeWaiting(ctx context.Context, items []item, decisions [
 	return nil
 }
 
-// placeAgain decides again for a workload, in place of an earlier decision.
+// placeAgain decides again for a workload, replacing an earlier decision.
 func (s *Simulation) placeAgain(ctx context.Context, item item, d *Decision) {
 	*d = Decision{Workspace: d.Workspace, Workload: d.Workload, Clusters: []engine.Choice{}, detailed: d.detailed}
 	s.place(ctx, item, d)
@@ -443,14 +442,14 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	}
 }
 
-// rejected is the clusters that are not feasible for a class at one revision of the workspace.
+// rejected is the infeasible clusters of a class at one revision of the workspace.
 type rejected struct {
 	revision int64
 	clusters []Rejection
 }
 
-// rejections lists the clusters that are not feasible: once for all workloads of a class, while the fleet is the same. For
-// a workload with a reservation, which does not count for itself, they are its own.
+// rejections lists the infeasible clusters, computed once for all workloads of a class while the fleet is the same. For
+// a workload with a reservation, which is not counted against itself, they are computed separately.
 func (s *Simulation) rejections(workspace logicalcluster.Name, d *engine.Decision, assigned bool) []Rejection {
 	if assigned {
 		return rejections(d)
@@ -464,13 +463,13 @@ func (s *Simulation) rejections(workspace logicalcluster.Name, d *engine.Decisio
 	return r.clusters
 }
 
-// review returns what would be decided for a workload that runs on current; nil where it has all that it asks for, or has
+// review returns what would be decided for a workload that runs on current; nil if it has all that it asks for, or has
 // ended.
 func (s *Simulation) review(ctx context.Context, item item, current assignment, r engine.Request) (*engine.Decision, error) {
 	switch item.End() {
 	case "":
 		return s.engine.Review(ctx, r)
-	case workload.HasFinished, workload.Suspended: // it reserves nothing any more, or for now
+	case workload.HasFinished, workload.Suspended: // it reserves nothing, for good or for now
 		nothing := engine.Reservation{Workload: item.Reference, Placement: current.placement}
 		for _, c := range current.clusters {
 			nothing.Shares = append(nothing.Shares, capacity.Share{Cluster: c.Name})

@@ -8,12 +8,12 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Standing is where one workload stands.
+// Standing is where one workload is placed at present.
 type Standing struct {
 	manifest.Workload
 
 	Workspace string
-	// Placement that it belongs to; empty without one. Asked is how many clusters that asks for.
+	// Placement that it belongs to; empty if none. Asked is how many clusters that asks for.
 	Placement string
 	Priority  int32
 	Asked     int
@@ -21,7 +21,7 @@ type Standing struct {
 	Clusters []engine.Choice
 	Group    string
 	Since    time.Time
-	// WaitingReplicas have no cluster, where the replicas are divided.
+	// WaitingReplicas have no cluster, if the replicas are divided.
 	WaitingReplicas int64
 	// Err is why it cannot be decided.
 	Err error
@@ -30,7 +30,7 @@ type Standing struct {
 // Name of the workload.
 func (s *Standing) Name() Workload { return nameOf(s.Reference) }
 
-// Standings returns where all workloads stand, in the order in which they are placed. It places nothing. It fails only where ctx ends.
+// Standings returns where all workloads are, in the order in which they are placed. It places nothing. It fails only if ctx ends.
 func (s *Simulation) Standings(ctx context.Context) ([]Standing, error) {
 	items := s.items()
 	all := make([]Standing, len(items))

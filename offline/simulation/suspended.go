@@ -9,11 +9,11 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Suspended is what is suspended of a workspace: the controller decides nothing there now, so that what is simulated follows once that
-// has ended.
+// Suspended is what is suspended of a workspace: the controller makes no decisions there at present, so what is simulated happens once
+// the suspension ends.
 type Suspended struct {
 	Workspace string `json:"workspace"`
-	// Placements that are suspended, as namespace/name; empty where the whole workspace is.
+	// Placements that are suspended, as namespace/name; empty if the whole workspace is.
 	Placements []string `json:"placements,omitempty"`
 	// By is what suspends them: spec.suspend of the placements, the PlacementConfig, or --suspend of the controller.
 	By string `json:"by"`

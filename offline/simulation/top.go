@@ -27,9 +27,9 @@ type Top struct {
 	Accounts []Account `json:"accounts,omitempty"`
 	// Headroom of the placements that ask for it; nil without Options.Headroom.
 	Headroom []Headroom `json:"headroom,omitempty"`
-	// Suspended is what the controller decides nothing on now.
+	// Suspended is where the controller makes no decisions at present.
 	Suspended []Suspended `json:"suspended,omitempty"`
-	// Paths of workspaces that are named by their logical clusters, where they are known.
+	// Paths of workspaces that are named by their logical clusters, if known.
 	Paths   Paths      `json:"paths,omitempty"`
 	Summary TopSummary `json:"summary"`
 }
@@ -40,17 +40,17 @@ type ClusterLoad struct {
 	Location string `json:"location"`
 	// Ready is the status of the cluster's Ready condition: True, False or Unknown.
 	Ready string `json:"ready"`
-	// SchedulingDisabled: nothing new comes, since the cluster is cordoned or drained. Draining: what is there leaves.
+	// SchedulingDisabled: nothing new is placed there, since the cluster is cordoned or drained. Draining: what is there leaves.
 	SchedulingDisabled bool `json:"schedulingDisabled,omitempty"`
 	Draining           bool `json:"draining,omitempty"`
 	// Allocated is what the cluster itself reports as requested.
 	Allocated map[string]int64 `json:"allocated"`
-	// Free is Allocatable less Allocated and Reserved; negative where the cluster is overcommitted.
+	// Free is Allocatable minus Allocated and Reserved; negative if the cluster is overcommitted.
 	Free map[string]int64 `json:"free"`
-	// LargestFree is the most that is free on one node; nil where the cluster does not report it.
+	// LargestFree is the most that is free on one node; nil if the cluster does not report it.
 	LargestFree map[string]int64 `json:"largestFree,omitzero"`
 
-	// Row is all that is known of the cluster.
+	// Row is everything known of the cluster.
 	Row *snapshot.Row `json:"-"`
 }
 
@@ -71,33 +71,33 @@ type Waiting struct {
 	Placement string   `json:"placement"`
 	// Priority of the placement: higher ones are placed first.
 	Priority int32 `json:"priority"`
-	// CreationTimestamp of the workload; nil where it is not known.
+	// CreationTimestamp of the workload; nil if not known.
 	CreationTimestamp *metav1.Time `json:"creationTimestamp,omitzero"`
 	// Position in the queue of the workspace: 1 is next.
 	Position int `json:"position"`
-	// Since is when it began to wait, as the controller says; nil where it has not said so.
+	// Since is when it began to wait, as reported by the controller; nil if it has not reported that.
 	Since *metav1.Time `json:"since,omitzero"`
-	// WaitingReplicas is how many replicas wait, where it is placed in part.
+	// WaitingReplicas is how many replicas wait, if it is placed in part.
 	WaitingReplicas int64 `json:"waitingReplicas,omitempty"`
 	// BlockedBy are the objects that keep it waiting.
 	BlockedBy []v1alpha1.QueueBlocker `json:"blockedBy,omitempty"`
-	// WouldFit is a cluster that would have a place for it, if it were registered.
+	// WouldFit is a cluster that would have room for it if it were registered.
 	WouldFit *v1alpha1.SuggestedRegistration `json:"wouldFit,omitempty"`
-	// NominatedClusters are where others make room for it, and Estimate is when there is room, as the controller says.
+	// NominatedClusters are where others make room for it, and Estimate is when there will be room, both as reported by the controller.
 	NominatedClusters []string                `json:"nominatedClusters,omitempty"`
 	Estimate          *v1alpha1.QueueEstimate `json:"estimate,omitempty"`
-	// WaitsFor says in one line what the workload waits for.
+	// WaitsFor describes in one line what the workload waits for.
 	WaitsFor string `json:"waitsFor"`
-	// Nearest is the cluster that is nearest to being feasible; empty where one is feasible, none is registered, or Error is
+	// Nearest is the cluster closest to being feasible; empty if one is feasible, none is registered, or Error is
 	// set.
 	Nearest string `json:"nearest"`
-	// Obstacles are all reasons for which Nearest is not feasible, in the order of the stages.
+	// Obstacles are all reasons why Nearest is not feasible, in the order of the stages.
 	Obstacles []Obstacle `json:"obstacles"`
-	// Error is why the workload cannot be decided: the workload, its placement or a policy is wrong; empty where it can.
+	// Error is why the workload cannot be decided: the workload, its placement or a policy has errors; empty if it can.
 	Error string `json:"error"`
 }
 
-// TopSummary counts.
+// TopSummary holds counts.
 type TopSummary struct {
 	Clusters int `json:"clusters"`
 	// Overcommitted clusters have an overcommitted resource.
@@ -106,14 +106,14 @@ type TopSummary struct {
 	Waiting int `json:"waiting"`
 }
 
-// Top returns how full the clusters are, and which workloads wait. It places nothing. It fails only where ctx ends.
+// Top returns how full the clusters are, and which workloads wait. It places nothing. It fails only if ctx ends.
 func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 	top := &Top{Clusters: []ClusterLoad{}, Suspended: s.suspended(), Paths: s.paths()}
 	for _, w := range s.workspaces {
 		if !s.shows(w.Name) {
 			continue
 		}
-		var room map[string]capacity.Resources // what is free for one that shares the clusters of another
+		var room map[string]capacity.Resources // what is free for a workspace that uses the clusters of another
 		if s.fleets[w.Name] != w.Name {
 			room = s.engine.Room(w.Name)
 		}
@@ -176,13 +176,13 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		s.evaluate(ctx, item, &waiting, evaluated)
 		top.Queue = append(top.Queue, waiting)
 	}
-	if ctx.Err() != nil { // the last evaluation may be cut off
+	if ctx.Err() != nil { // the last evaluation may have been cut off
 		return nil, context.Cause(ctx)
 	}
 	return top, nil
 }
 
-// waitingReplicas is how many replicas of a divided workload are on none of its clusters.
+// waitingReplicas returns how many replicas of a divided workload are on none of its clusters.
 func (i item) waitingReplicas(current assignment) int64 {
 	if i.Err != nil || len(current.clusters) == 0 || i.placement.compiled == nil || i.placement.compiled.Divides(i.Workload.Workload) == nil {
 		return 0
@@ -194,7 +194,7 @@ func (i item) waitingReplicas(current assignment) int64 {
 	return max(0, waiting)
 }
 
-// queued is what the controller says of a workload that waits; nil where it says nothing.
+// queued returns what the status reports of a waiting workload; nil if nothing.
 func (p *placementState) queued(ref workload.Reference) *v1alpha1.QueuedWorkload {
 	for i := range p.queue {
 		if q := &p.queue[i]; q.Workload.APIVersion == ref.APIVersion && q.Workload.Kind == ref.Kind && q.Workload.Name == ref.Name {
@@ -218,7 +218,7 @@ func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	return load
 }
 
-// maxSuggestions is for how many classes of waiting workloads clusters are suggested: each is tried in a copy of its workspace.
+// maxSuggestions is for how many classes of waiting workloads registrations are suggested: each is tried in a copy of its workspace.
 const maxSuggestions = 20
 
 // class is an equivalence class of waiting workloads: they wait for the same.
@@ -227,7 +227,7 @@ type class struct {
 	inputsDigest string
 }
 
-// evaluate finds out what a workload waits for, once for each class. A workload with a reservation is in none, since an
+// evaluate determines what a workload waits for, once for each class. A workload with a reservation belongs to none, since an
 // evaluation leaves its own reservation out.
 func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, evaluated map[class]*Waiting) {
 	fail := func(err error) {

@@ -10,14 +10,14 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// inLine says whether a workload waits for room on clusters that are another workspace's. Those of all workspaces take turns then.
+// inLine reports whether a workload waits for room on clusters of another workspace. Workloads of all workspaces then take turns.
 func (s *Simulation) inLine(i item) bool {
 	_, assigned := s.current(i)
 	return s.fleets[i.workspace.Name] != i.workspace.Name && !assigned && i.placement != nil && i.err() == nil && i.End() == ""
 }
 
-// takeTurns places the workloads that are in line, as the controller does where all wait at once: each workspace places its own, the first in
-// turn first, as long as it is its turn.
+// takeTurns places the workloads that are in line, as the controller does if all wait at once: as long as it is its turn, each workspace
+// places its own, in turn.
 func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []Decision) error {
 	lines := map[logicalcluster.Name][]int{}
 	for i := range decisions {
@@ -26,7 +26,7 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 		}
 	}
 	names := slices.Sorted(maps.Keys(lines))
-	defer func() { // who asks later asks about one workload
+	defer func() { // later callers ask about a single workload
 		for _, name := range names {
 			s.engine.SetLine(ctx, name, nil)
 		}
@@ -40,7 +40,7 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 	}
 	placedSince := map[logicalcluster.Name]int{}
 	renew := func(name logicalcluster.Name, left []int) {
-		if placedSince[name]++; placedSince[name]%engine.MaxInLineEach == 0 { // those that held its place: now others do
+		if placedSince[name]++; placedSince[name]%engine.MaxInLineEach == 0 { // the line of those that held its place is used up: now others get in
 			rest := lines[name]
 			lines[name] = slices.Sorted(slices.Values(slices.Concat(left, rest)))
 			s.engine.SetLine(ctx, name, nil) // they have not looked yet
@@ -61,7 +61,7 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 		if err != nil {
 			return err
 		}
-		for _, i := range given { // in turn with the others that wait
+		for _, i := range given { // they wait in turn with the others
 			name := items[i].workspace.Name
 			lines[name] = slices.Compact(slices.Sorted(slices.Values(append(lines[name], i))))
 			idle = 0
