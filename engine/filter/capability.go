@@ -6,8 +6,8 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
-// Capability rejects clusters without a capability that the placement requires, and those that list one that it asks
-// for as not available.
+// Capability rejects clusters without a capability that the placement requires, and those that list a required one
+// as not available.
 const Capability Stage = "Capability"
 
 type capability struct{}

@@ -31,8 +31,8 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	return resource == "" || report(Violation{resource: resource, onNode: onNode})
 }
 
-// Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the
-// resources of which that is more than what is promised to it; nil where it has enough.
+// Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, for
+// resources of which that exceeds what is promised to it; nil if the cluster has enough.
 func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violation {
 	requests := c.Workload.Requests.MoreThan(promised)
 	replica := requests.Combine(c.Replica, func(more, replica int64) int64 { return replica * min(more, 1) })
@@ -49,7 +49,7 @@ func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violat
 	}
 }
 
-// NodesUnknown reports whether it is not known what the workload, as it is On a cluster, asks for there.
+// NodesUnknown reports whether it is unknown what the workload, as it is On a cluster, requests there.
 func (c *Class) NodesUnknown() bool { return c.noNodes }
 
 func (room) message(q *query, v Violation) string {
@@ -67,7 +67,7 @@ func (room) message(q *query, v Violation) string {
 		v.resource, capacity.Format(v.resource, freeOn(q.row).Get(v.resource), false))
 }
 
-// freeOn is what is free on a cluster, whatever a quota leaves of it.
+// freeOn returns what is free on a cluster, ignoring quotas.
 func freeOn(row *snapshot.Row) capacity.Resources {
 	if row.Quota != nil {
 		return row.Quota.Free
@@ -92,7 +92,7 @@ func (room) obstacles(q *query, _ Violation) []Obstacle {
 	return needs(more...)
 }
 
-// Lacking returns how much more would have to be free: in the whole cluster or, where that is enough, on its largest
+// Lacking returns how much more would have to be free: in the whole cluster or, if that is enough, on its largest
 // node.
 func (c *Class) Lacking(row *snapshot.Row) capacity.Resources {
 	if lacking := c.lackingInAll(row); !lacking.IsZero() {
@@ -112,7 +112,7 @@ func (c *Class) lackingOnNode(row *snapshot.Row) capacity.Resources {
 	return c.Replica.Combine(*row.LargestFree, lacking)
 }
 
-// lacking is how much more than what is free is asked for.
+// lacking returns by how much the request exceeds what is free.
 func lacking(asked, free int64) int64 {
 	if asked <= 0 {
 		return 0

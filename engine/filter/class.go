@@ -12,14 +12,14 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Class is what the chain needs to know of the workloads of one equivalence class, with the stages that read capacity
+// Class is everything the chain needs to know of the workloads of one equivalence class, with the stages that read capacity
 // in the form in which a ranking evaluates them. It is immutable.
 type Class struct {
 	Placement *placement.Placement
 	// Workload has only the fields that the placement and the policies read.
 	Workload  *workload.Workload
 	Judgement *policy.Judgement
-	// Facts may be shared with classes that are of the same policy class.
+	// Facts may be shared with other classes of the same policy class.
 	Facts *Facts
 	// Replica is what one node must have free.
 	Replica capacity.Resources
@@ -30,17 +30,17 @@ type Class struct {
 	Comparisons []constraint.BoundComparison
 	// Mixed are the conditions that combine facts with capacity.
 	Mixed []Condition
-	// MoreResources reports whether the requests are of more than CPU and memory.
+	// MoreResources reports whether resources other than CPU and memory are requested.
 	MoreResources bool
 
-	// perNode is set for a class that On has made: the workload asks for something on each node of one cluster. noNodes is set where no
-	// node is known that it runs on.
+	// perNode is set for a class made by On: the workload requests something on each node of one cluster. noNodes is set if
+	// it is not known to run on any node.
 	perNode, noNodes bool
 
-	// all are the conditions of each constraint, made when someone asks why a cluster is rejected.
+	// all are the conditions of each constraint, made when it is asked why a cluster is rejected.
 	all  [][]Condition
 	once sync.Once
-	// lastTally is made when someone asks how clusters fare.
+	// lastTally is made when rejections are counted.
 	lastTally lastTally
 }
 
@@ -52,7 +52,7 @@ func (i Interval) Contains(amount int64) bool { return i.Low <= amount && amount
 
 func (i *Interval) intersect(o Interval) { i.Low, i.High = max(i.Low, o.Low), min(i.High, o.High) }
 
-// NewClass plans how clusters are filtered for workloads that are the same in all that is read of them.
+// NewClass plans how clusters are filtered for workloads that are the same in everything that is read of them.
 func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.Workload, facts *Facts) *Class {
 	everything := Interval{math.MinInt64, math.MaxInt64}
 	c := &Class{
@@ -68,7 +68,7 @@ func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.W
 	for i := range p.Constraints {
 		for _, conjunct := range p.Constraints[i].Program.Conjuncts() {
 			if placement.ReadsFacts(conjunct) {
-				continue // answered once for all that read the same of workloads
+				continue // answered once for all workloads with the same fact reads
 			}
 			condition := newCondition(conjunct, w)
 			if !conjunct.Bare() {
@@ -86,14 +86,14 @@ func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.W
 	return c
 }
 
-// On is the class of the workload on one cluster: the same for all clusters, unless it has a pod on each node.
+// On returns the class of the workload on one cluster: the same for all clusters, unless it has a pod on each node.
 func (c *Class) On(row *snapshot.Row) *Class {
 	if !c.Workload.PerNode {
 		return c
 	}
 	running, usable := row.NodesFor(c.Workload)
 	replica := c.Replica
-	if usable == 0 { // what its nodes have is no part of what the cluster has, nor of what is free on any one node
+	if usable == 0 { // what its nodes have is part neither of the cluster's capacity nor of what is free on any one node
 		replica = capacity.Resources{}
 	}
 	return &Class{
@@ -102,7 +102,7 @@ func (c *Class) On(row *snapshot.Row) *Class {
 	}
 }
 
-// Asking is the class of a workload that asks for more or less, and is the same in all else.
+// Asking returns the class of a workload that requests more or less, and is otherwise the same.
 func (c *Class) Asking(w *workload.Workload) *Class {
 	if w == c.Workload {
 		return c

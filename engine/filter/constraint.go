@@ -16,8 +16,8 @@ const Constraint Stage = "Constraint"
 
 type constraints struct{}
 
-// violations evaluates the conjuncts, as a ranking does. What keeps a workload from staying where it runs is facts: conjuncts
-// that read capacity are not asked for it.
+// violations evaluates the conjuncts as a ranking does. Only facts can keep a workload from staying where it runs: conjuncts
+// that read capacity are skipped then.
 func (constraints) violations(q *query, report func(Violation) bool) bool {
 	var variables *constraint.Variables
 	for i, conditions := range q.conditions() {
@@ -30,7 +30,7 @@ func (constraints) violations(q *query, report func(Violation) bool) bool {
 		if broken < 0 {
 			continue
 		}
-		// Where a conjunct has no answer, it is not known that the workload may not run there.
+		// If a conjunct has no answer, it is not known that the workload may not run there.
 		evicts := q.running && q.Placement.Constraints[i].RequiredDuringExecution && conditions[broken].Conjunct.Denies(variables)
 		if !report(Violation{index: i, Evicts: evicts}) {
 			return false
@@ -71,7 +71,7 @@ func (constraints) obstacles(q *query, v Violation) (obstacles []Obstacle) {
 }
 
 // Condition is a conjunct of a constraint for the workloads of one class. Its comparisons with capacity are numbers,
-// compared in Go; the rest is CEL, which sees of the numbers no more than which comparisons hold.
+// compared in Go; the rest is CEL, which sees only which comparisons hold.
 type Condition struct {
 	Conjunct *constraint.Conjunct
 	// intervals are the comparisons with what is free of CPU or memory, checks the others.

@@ -17,13 +17,13 @@ import (
 // Rejection is a violation in words.
 type Rejection struct {
 	Stage Stage
-	// Constraint is the name of the violated constraint, where Stage is Constraint.
+	// Constraint is the name of the violated constraint, if Stage is Constraint.
 	Constraint string
-	// Message says what was wanted and what was observed.
+	// Message states what was wanted and what was observed.
 	Message string
 }
 
-// String is for example "Constraint gold: not true: ...".
+// String returns for example "Constraint gold: not true: ...".
 func (r *Rejection) String() string {
 	if r.Constraint != "" {
 		return fmt.Sprintf("%s %s: %s", r.Stage, r.Constraint, r.Message)
@@ -31,23 +31,23 @@ func (r *Rejection) String() string {
 	return fmt.Sprintf("%s: %s", r.Stage, r.Message)
 }
 
-// Obstacle is one of all the reasons for which a cluster is not feasible.
+// Obstacle is one of all the reasons why a cluster is not feasible.
 type Obstacle struct {
 	Rejection
-	// Expression is the part of the constraint that does not hold, where Stage is Constraint, Span where it stands in the constraint's
+	// Expression is the part of the constraint that does not hold, if Stage is Constraint, Span its location in the constraint's
 	// expression, and Observed what it reads.
 	Expression string
 	Span       constraint.Span
 	Observed   []constraint.Observation
 	// Remedy is the smallest change that removes the obstacle, in words: "2 more cpu free", "label tier=gold or label
-	// tier=silver". Who makes those of all obstacles of a cluster has it admitted: they are tried together.
+	// tier=silver". The remedies of all obstacles of a cluster together admit it: they are tried together.
 	Remedy string
-	// options are what Remedy says, index that of the violation.
+	// options are the alternatives in Remedy, index that of the violation.
 	options []remedy.Option
 	index   int
 }
 
-// NewObstacle is what a stage after the chain says of a cluster, with what would remove it in words.
+// NewObstacle returns the obstacle that a stage after the chain reports, with its remedy in words.
 func NewObstacle(r Rejection, remedyText string) Obstacle {
 	return Obstacle{Rejection: r, Remedy: remedyText, options: []remedy.Option{{remedy.Words(remedyText)}}}
 }
@@ -61,7 +61,7 @@ func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
 	return r
 }
 
-// Obstacles returns all that keeps a cluster from being feasible, with what would remove it.
+// Obstacles returns everything that keeps a cluster from being feasible, with the remedies.
 func (c *Class) Obstacles(row *snapshot.Row, now time.Time) []Obstacle {
 	all := obstacles(c.obstacles(row, now))
 	c.reconcile(row, now, all)
@@ -84,14 +84,14 @@ func (c *Class) obstacles(row *snapshot.Row, now time.Time) (all []Obstacle) {
 	return all
 }
 
-// obstacles are all those of a cluster.
+// obstacles are all obstacles of one cluster.
 type obstacles []Obstacle
 
-// maxTries bounds how many choices of remedies are tried, and how often one is mended.
+// maxTries bounds how many combinations of remedies are tried, and how often one is adjusted.
 const maxTries = 16
 
-// reconcile chooses remedies that admit the cluster together. Where none do, it asks for more room where a constraint still
-// wants it, and says where no change of the cluster meets all conditions.
+// reconcile chooses remedies that together admit the cluster. If no combination does, it asks for more room where a constraint still
+// needs it, and reports if no change of the cluster meets all conditions.
 func (c *Class) reconcile(row *snapshot.Row, now time.Time, all obstacles) {
 	if !slices.ContainsFunc(all, func(o Obstacle) bool { return o.tried() }) {
 		return
@@ -127,7 +127,7 @@ func (c *Class) reconcile(row *snapshot.Row, now time.Time, all obstacles) {
 	}
 }
 
-// choices is in how many ways one option of each obstacle can be chosen, maxTries at most.
+// choices returns the number of combinations of one option per obstacle, at most maxTries.
 func (all obstacles) choices() int {
 	n := 1
 	for i := range all {
@@ -147,7 +147,7 @@ func (all obstacles) choose(choice int) obstacles {
 	return chosen
 }
 
-// admits reports whether changes leave nothing that can be tried.
+// admits reports whether changes leave no violation, ignoring obstacles whose remedies cannot be tried.
 func (c *Class) admits(row *snapshot.Row, now time.Time, all obstacles, changes []remedy.Change) (admits bool) {
 	admits = true
 	c.Violations(remedy.Try(row, changes), false, now, func(v Violation) bool {
@@ -157,7 +157,7 @@ func (c *Class) admits(row *snapshot.Row, now time.Time, all obstacles, changes 
 	return admits
 }
 
-// left are the obstacles that are left after changes, but for those whose remedies cannot be tried.
+// left returns the obstacles that remain after changes, except those whose remedies cannot be tried.
 func (c *Class) left(row *snapshot.Row, now time.Time, all obstacles, changes []remedy.Change) []Obstacle {
 	return slices.DeleteFunc(c.obstacles(remedy.Try(row, changes), now), func(l Obstacle) bool {
 		return slices.ContainsFunc(all, func(o Obstacle) bool { return !o.tried() && o.about(l) })
@@ -167,12 +167,12 @@ func (c *Class) left(row *snapshot.Row, now time.Time, all obstacles, changes []
 // tried reports whether a remedy can be tried.
 func (o *Obstacle) tried() bool { return slices.ContainsFunc(o.options, remedy.Option.Tried) }
 
-// about reports whether two obstacles are of the same condition.
+// about reports whether two obstacles concern the same condition.
 func (o *Obstacle) about(other Obstacle) bool {
 	return o.Stage == other.Stage && o.Constraint == other.Constraint && o.Expression == other.Expression && o.Span == other.Span
 }
 
-// raise has an obstacle ask for as much more room as is still lacking after changes.
+// raise increases the room that an obstacle asks for by what is still lacking after changes.
 func (all obstacles) raise(changes []remedy.Change, left Obstacle) bool {
 	i := slices.IndexFunc(all, func(o Obstacle) bool { return o.tried() && o.about(left) })
 	if i < 0 || slices.ContainsFunc(left.options[0], func(c remedy.Change) bool { return c.More == nil }) {
@@ -190,7 +190,7 @@ func (all obstacles) raise(changes []remedy.Change, left Obstacle) bool {
 	return true
 }
 
-// blame says of the obstacle whose remedy brings another one about that no change of the cluster helps.
+// blame marks the obstacle whose remedy causes another one: no change of the cluster helps.
 func (c *Class) blame(row *snapshot.Row, now time.Time, all obstacles, left Obstacle) {
 	for i := range all {
 		others := changesOf(slices.Concat(all[:i], all[i+1:]))
@@ -203,7 +203,7 @@ func (c *Class) blame(row *snapshot.Row, now time.Time, all obstacles, left Obst
 	}
 }
 
-// changesOf are the first options of obstacles.
+// changesOf returns the changes in the first option of each obstacle.
 func changesOf(all []Obstacle) (changes []remedy.Change) {
 	for i := range all {
 		changes = append(changes, all[i].options[0]...)
@@ -211,7 +211,7 @@ func changesOf(all []Obstacle) (changes []remedy.Change) {
 	return changes
 }
 
-// Remedies returns what removes obstacles, each once, and of several that make more of a resource free the largest.
+// Remedies returns the remedies of obstacles, each once, and only the largest of several that free more of the same resource.
 func Remedies(obstacles []Obstacle) (remedies []string) {
 	changes := changesOf(obstacles)
 	for _, o := range obstacles {
@@ -226,12 +226,12 @@ func Remedies(obstacles []Obstacle) (remedies []string) {
 	return remedies
 }
 
-// needs is one obstacle, which several changes together remove.
+// needs returns one obstacle, which several changes together remove.
 func needs(changes ...remedy.Change) []Obstacle {
 	return []Obstacle{{options: []remedy.Option{changes}}}
 }
 
-// unmet says what a set of labels lacks to be selected. to makes a change that gives a key a value, or takes it away.
+// unmet returns what a set of labels lacks to be selected. to makes a change that gives a key a value, or removes it.
 func unmet(selector labels.Selector, set labels.Set, to func(text, key, value string, away bool) remedy.Change) (lacking []remedy.Change) {
 	requirements, selectable := selector.Requirements()
 	if !selectable {

@@ -1,5 +1,5 @@
-// Package filter finds the feasible clusters. A cluster passes a chain of stages, each a file named after it; what a
-// stage rejects it explains, with the change that would admit the cluster.
+// Package filter finds the feasible clusters. A cluster passes a chain of stages, each a file named after it; a rejection
+// is explained together with the change that would admit the cluster.
 package filter
 
 import (
@@ -32,7 +32,7 @@ var chain = []struct {
 	{terms{}, Policy, planned},
 }
 
-// reads says what the answers of a stage depend on, and so when a ranking asks it.
+// reads is what the answers of a stage depend on, and thereby when a ranking asks it.
 type reads int
 
 const (
@@ -44,7 +44,7 @@ const (
 	planned
 )
 
-// ReadsFacts reports whether a stage reads nothing of a cluster but what it is: how full it is makes no difference.
+// ReadsFacts reports whether a stage reads only facts of a cluster: how full it is makes no difference.
 func (s Stage) ReadsFacts() bool {
 	for i := range chain {
 		if chain[i].name == s {
@@ -54,11 +54,11 @@ func (s Stage) ReadsFacts() bool {
 	return false
 }
 
-// stage is one step of the filter. It has no state: all that it needs is in the query.
+// stage is one step of the filter. It has no state: everything that it needs is in the query.
 type stage interface {
-	// violations reports all that a cluster violates, as long as report returns true, and returns whether it always did.
+	// violations reports everything that a cluster violates, as long as report returns true, and returns whether it always did.
 	violations(q *query, report func(Violation) bool) bool
-	// message says what was wanted and what was observed.
+	// message states what was wanted and what was observed.
 	message(q *query, v Violation) string
 	// obstacles returns a violation part by part, each with the smallest change that would remove it.
 	obstacles(q *query, v Violation) []Obstacle
@@ -68,14 +68,14 @@ type stage interface {
 type query struct {
 	*Class
 	row *snapshot.Row
-	// running: the workload runs there already. How full the cluster is does not count then, nor that its Ready condition
-	// is not known: what runs there may well go on.
+	// running: the workload already runs there. How full the cluster is does not count then, nor that its Ready condition
+	// is not known: what runs there may well be fine.
 	running bool
-	// now is the time; where it is not known, no toleration runs out.
+	// now is the time; if it is not known, no toleration runs out.
 	now time.Time
 }
 
-// Violation is why a cluster is not feasible, put into words only when someone asks.
+// Violation is why a cluster is not feasible; it is put into words only on request.
 type Violation struct {
 	Stage Stage
 	// index of what is violated, among the placement's constraints or capability requirements, the cluster's taints or
@@ -88,7 +88,7 @@ type Violation struct {
 	Evicts bool
 }
 
-// Violations reports what of the chain a cluster violates, in order, as long as report returns true.
+// Violations reports what a cluster violates in the chain, in order, as long as report returns true.
 func (c *Class) Violations(row *snapshot.Row, running bool, now time.Time, report func(Violation) bool) {
 	q := query{c.On(row), row, running, now}
 	for i := range chain {
@@ -99,7 +99,7 @@ func (c *Class) Violations(row *snapshot.Row, running bool, now time.Time, repor
 	}
 }
 
-// First returns the first violation of a cluster, nil where it is feasible.
+// First returns the first violation of a cluster, nil if it is feasible.
 func (c *Class) First(row *snapshot.Row, running bool, now time.Time) (first *Violation) {
 	c.Violations(row, running, now, func(v Violation) bool {
 		first = &v
@@ -108,11 +108,11 @@ func (c *Class) First(row *snapshot.Row, running bool, now time.Time) (first *Vi
 	return first
 }
 
-// Admits reports whether a cluster passes all stages that read nothing but its facts and the placement, as long as
+// Admits reports whether a cluster passes all stages that read only its facts and the placement, as long as
 // tolerations last: see HasEnded.
 func (c *Class) Admits(row *snapshot.Row) bool { return passes(c, row, facts) }
 
-// PassesOthers reports whether a cluster passes the stages that are neither asked by Admits nor planned in the Class.
+// PassesOthers reports whether a cluster passes the stages that Admits does not ask and that are not planned in the Class.
 func (c *Class) PassesOthers(row *snapshot.Row) bool { return passes(c, row, everything) }
 
 // HasOthers reports whether there are such stages.
@@ -153,7 +153,7 @@ func stageOf(name Stage) stage {
 	return nil
 }
 
-// variables are what CEL sees of the class and a cluster.
+// variables returns what CEL sees of the class and a cluster.
 func (q *query) variables() *constraint.Variables {
 	return &constraint.Variables{Row: q.row, Workload: q.Workload, Placement: q.Placement.Placement}
 }

@@ -25,7 +25,7 @@ func (location) obstacles(q *query, _ Violation) []Obstacle {
 	return needs(unmet(q.Placement.Locations, locationOf(q), toLocation)...)
 }
 
-// toLocation is what "location" has to be.
+// toLocation makes a change of "location".
 func toLocation(text, _, value string, _ bool) remedy.Change { return remedy.Location(text, value) }
 
 func locationOf(q *query) labels.Set { return labels.Set{"location": q.row.Location} }

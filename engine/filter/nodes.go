@@ -5,7 +5,7 @@ import (
 	"github.com/kcp-placement/placement/engine/nodes"
 )
 
-// Nodes rejects clusters that tell of their nodes and have none for the pods of some template, by its node selector, its
+// Nodes rejects clusters that report their nodes and have none for the pods of some template, by its node selector, its
 // required node affinity and its tolerations. As in Kubernetes, these are ignored during execution.
 const Nodes Stage = "Nodes"
 

@@ -9,8 +9,8 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
-// Quota rejects clusters of which a grant leaves the workspace too little. What it leaves of a set of clusters is asked when clusters are
-// selected: it depends on what else is, so it is no matter of one cluster.
+// Quota rejects clusters on which a grant leaves the workspace too little. What a grant leaves of a set of clusters as a whole is checked when
+// clusters are selected: it depends on which others are, so no single cluster can decide it.
 const Quota Stage = "Quota"
 
 type quota struct{}

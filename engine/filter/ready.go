@@ -10,7 +10,7 @@ import (
 )
 
 // Ready rejects clusters whose Ready condition is not True. What runs there stays while the condition is not known, and for
-// some time while it is False: see placement.ToleratesNotReady. It has to leave where the cluster is lost.
+// some time while it is False: see placement.ToleratesNotReady. It has to leave if the cluster is lost.
 const Ready Stage = "Ready"
 
 type ready struct{}

@@ -2,7 +2,7 @@ package filter
 
 import "github.com/kcp-placement/placement/engine/internal/remedy"
 
-// Registration rejects clusters whose registration cannot be used. What runs there is not moved for that: it may well be fine.
+// Registration rejects clusters whose registration cannot be used. This does not move what runs there, which may well be fine.
 const Registration Stage = "Registration"
 
 type registration struct{}

@@ -9,8 +9,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Departure returns why a workload that runs on a cluster should leave it, nil where it may stay: the first violation for
-// which it must, otherwise the first.
+// Departure returns why a workload that runs on a cluster should leave it, nil if it may stay: the first violation because of
+// which it must leave, otherwise the first violation.
 func (c *Class) Departure(row *snapshot.Row, now time.Time) (why *Violation) {
 	c.Violations(row, true, now, func(v Violation) bool {
 		if why == nil || v.Evicts {
@@ -21,8 +21,8 @@ func (c *Class) Departure(row *snapshot.Row, now time.Time) (why *Violation) {
 	return why
 }
 
-// MayStay reports whether there is no Departure. It asks once for each change of a cluster's facts, as long as it is not a
-// question of time.
+// MayStay reports whether there is no Departure. It evaluates this once for each change of a cluster's facts, unless it depends
+// on time.
 func (c *Class) MayStay(position int, row *snapshot.Row, now time.Time) bool {
 	if c.Workload.PerNode {
 		return c.Departure(row, now) == nil // what is known of the facts is not of one class
@@ -39,7 +39,7 @@ func (c *Class) MayStay(position int, row *snapshot.Row, now time.Time) bool {
 	return true
 }
 
-// Timeless reports whether a workload that may stay on a cluster now may do so for as long as its facts are the same.
+// Timeless reports whether a workload that may stay on a cluster now may do so for as long as the cluster's facts stay the same.
 func Timeless(row *snapshot.Row) bool {
 	return !row.NotReady() && !slices.ContainsFunc(row.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Taint rejects clusters with a taint that the placement does not tolerate, or not any more. As in Kubernetes NoSchedule
+// Taint rejects clusters with a taint that the placement does not tolerate, or no longer does. As in Kubernetes NoSchedule
 // evicts nothing, NoExecute does, and PreferNoSchedule rejects nothing: it is a term of the affinity factor.
 const Taint Stage = "Taint"
 
@@ -31,7 +31,7 @@ func (taint) violations(q *query, report func(Violation) bool) bool {
 	return true
 }
 
-// NextEnd returns when the next toleration of a placement ends on a cluster, the zero time where none does.
+// NextEnd returns when the next toleration of a placement ends on a cluster, the zero time if none does.
 func NextEnd(p *placement.Placement, row *snapshot.Row, now time.Time) (next time.Time) {
 	consider := func(until time.Time, tolerated bool) {
 		if tolerated && until.After(now) && (next.IsZero() || until.Before(next)) {

@@ -17,7 +17,7 @@ type Tally struct {
 	Clusters, Feasible int
 	// rejected is how many clusters each stage of the chain is the first to reject.
 	rejected []int
-	// later are those that a stage after the chain rejects, in words.
+	// later are the names of the stages after the chain that reject clusters, with their counts.
 	later []string
 }
 
@@ -29,7 +29,7 @@ func (t *Tally) Later(stage Stage, n int) {
 	}
 }
 
-// add counts a cluster n times more, by the index of the stage that rejects it; len(chain) is none.
+// add adds n to the count of a stage, by the index of the stage that rejects; len(chain) means none.
 func (t *Tally) add(stage, n int) {
 	if t.rejected == nil {
 		t.rejected = make([]int, len(chain))
@@ -42,7 +42,7 @@ func (t *Tally) add(stage, n int) {
 	}
 }
 
-// String is for example "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
+// String returns for example "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (t *Tally) String() string {
 	if t.Clusters == 0 {
 		return "no clusters are registered in this workspace, and no ClusterSetBinding gives it any"
@@ -61,13 +61,13 @@ func (t *Tally) String() string {
 	return line
 }
 
-// Swap counts one row of a cluster, as it is now, in place of another.
+// Swap counts the current row of a cluster instead of the one counted before.
 func (t *Tally) Swap(c *Class, counted, row *snapshot.Row, now time.Time) {
 	t.add(c.rejectedBy(counted, time.Time{}), -1)
 	t.add(c.rejectedBy(row, now), 1)
 }
 
-// rejectedBy is the index of the stage that rejects a cluster; len(chain) where it is feasible.
+// rejectedBy returns the index of the stage that rejects a cluster; len(chain) if it is feasible.
 func (c *Class) rejectedBy(row *snapshot.Row, now time.Time) int {
 	q := query{Class: c.On(row), row: row, now: now}
 	for i := range chain {
@@ -80,11 +80,11 @@ func (c *Class) rejectedBy(row *snapshot.Row, now time.Time) int {
 
 func stop(Violation) bool { return false }
 
-// tally is the Tally of a fleet with what it was counted from.
+// tally is the Tally of a fleet and what it was counted from.
 type tally struct {
 	Tally
 	generation, layout int64
-	// stages that reject each cluster, by position.
+	// stages are the stages that reject each cluster, by position.
 	stages []uint8
 }
 
@@ -101,7 +101,7 @@ func newTally(c *Class, s *snapshot.Snapshot) *tally {
 	return t
 }
 
-// update counts what has changed. It returns false where that is not known.
+// update recounts what has changed. It returns false if that is not known.
 func (t *tally) update(c *Class, s *snapshot.Snapshot) bool {
 	if t == nil || t.layout != s.Layout() {
 		return false
@@ -127,8 +127,8 @@ type lastTally struct {
 	*tally
 }
 
-// Tally counts the clusters of a fleet. What was counted last is kept, and only clusters that have changed since are asked
-// again: telling many workloads of a class why they wait costs hardly more than telling one.
+// Tally counts the clusters of a fleet. It keeps the last count and evaluates only clusters that have changed since: explaining
+// to many workloads of a class why they wait costs hardly more than explaining it to one.
 func (c *Class) Tally(s *snapshot.Snapshot) Tally {
 	last := &c.lastTally
 	last.Lock()
@@ -136,7 +136,7 @@ func (c *Class) Tally(s *snapshot.Snapshot) Tally {
 	if !last.update(c, s) {
 		t := newTally(c, s)
 		if last.tally != nil && last.layout == t.layout && t.generation < last.generation {
-			return t.Tally // an old decision was asked
+			return t.Tally // an older decision asked
 		}
 		last.tally = t
 	}
@@ -145,12 +145,12 @@ func (c *Class) Tally(s *snapshot.Snapshot) Tally {
 	return t
 }
 
-// Facts are what the chain says of clusters by their facts alone. The classes of a policy class share it.
+// Facts are the chain's answers about clusters based on their facts alone. The classes of a policy class share it.
 type Facts struct {
 	mu sync.Mutex
 	// outcomes by position.
 	outcomes []factOutcome
-	// staying are the versions of the facts with which workloads may stay on each cluster, by position.
+	// staying are the versions of the facts for which workloads may stay on each cluster, by position.
 	staying []int64
 }
 
@@ -160,7 +160,7 @@ type factOutcome struct {
 	stage uint8
 }
 
-// counter asks the chain as rejectedBy does, but of facts only what is not known yet.
+// counter evaluates the chain like rejectedBy, but facts only where the answer is not known yet.
 type counter struct {
 	query
 	variables constraint.Variables

@@ -5,8 +5,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Unschedulable rejects clusters that are cordoned or drained, or not granted any more. What runs on a cordoned cluster stays as it is; it
-// leaves one of the others for another place.
+// Unschedulable rejects clusters that are cordoned or drained, or no longer granted. What runs on a cordoned cluster stays as it is; it
+// leaves the others once there is another place.
 const Unschedulable Stage = "Unschedulable"
 
 type unschedulable struct{}
@@ -15,7 +15,7 @@ func (unschedulable) violations(q *query, report func(Violation) bool) bool {
 	return !q.row.Leaving() && (q.running || !q.row.Unschedulable) || report(Violation{})
 }
 
-// Grows returns the violation of a cluster that takes no replica more, for a workload, as it is On the cluster, that runs there and
+// Grows returns the violation of a cluster that takes no more replicas, for a workload, as it is On the cluster, that runs there and
 // asks for more replicas than it has. A workload with a pod on each node follows the nodes.
 func (c *Class) Grows(row *snapshot.Row, has int64) *Violation {
 	if !row.Cordoned() || c.perNode || c.Workload.Replicas <= has {

@@ -10,7 +10,7 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/toleration"
 )
 
-// Have reports whether pods can run on a node of some group. What is not told is taken as met.
+// Have reports whether pods can run on a node of some group. Labels that are not reported count as matching.
 func (s *Summary) Have(p *Pods) bool {
 	if s == nil || s.Incomplete {
 		return true
@@ -19,9 +19,9 @@ func (s *Summary) Have(p *Pods) bool {
 	return slices.ContainsFunc(s.Groups, func(g Group) bool { return p.selects(&g) && p.untolerated(&g) == nil })
 }
 
-// Count is on how many nodes the pods of a workload run that has one on each that it can run on, as a DaemonSet has. usable are those
-// of them without taints: what the others have is no part of what a cluster has. It is not known where not all groups are told of, or not
-// how many nodes they are.
+// Count returns on how many nodes a workload runs that has a pod on each node that it can run on, like a DaemonSet. usable counts those
+// of them without taints: what the others have is not part of the cluster's capacity. known is false if not all groups, or not all their
+// numbers of nodes, are reported.
 func (s *Summary) Count(w *Wishes) (running, usable int64, known bool) {
 	if s == nil || s.Incomplete {
 		return 0, 0, false
@@ -54,7 +54,7 @@ func (p *Pods) selects(g *Group) bool {
 	return matches && err == nil
 }
 
-// untolerated are the taints that keep the pods away from the nodes of a group. One of an unknown effect does.
+// untolerated returns the taints that keep the pods off the nodes of a group. A taint of an unknown effect does.
 func (p *Pods) untolerated(g *Group) (taints []*corev1.Taint) {
 	for i := range g.Taints {
 		if t := &g.Taints[i]; t.Effect != corev1.TaintEffectPreferNoSchedule && toleration.Of(p.tolerations, t) == nil {
@@ -64,7 +64,7 @@ func (p *Pods) untolerated(g *Group) (taints []*corev1.Taint) {
 	return taints
 }
 
-// told is what pods ask for of the labels that a cluster tells.
+// told returns the pods' requirements, reduced to labels that the cluster reports.
 func (p *Pods) told(s *Summary) *Pods {
 	if len(s.OmittedLabels) == 0 || !p.reads(func(key string) bool { return !s.tells(key) }) {
 		return p
@@ -101,18 +101,18 @@ func (p *Pods) reads(some func(key string) bool) bool {
 	})
 }
 
-// Lack is what no node of a cluster has that pods ask for.
+// Lack is something that pods ask for and no node of a cluster has.
 type Lack struct {
 	// Field of the workload that asks for it.
 	Field string
-	// Message says what is asked for, and that no group has it.
+	// Message states what is asked for, and that no group has it.
 	Message string
-	// Remedy is what would have to be there: a node, or a toleration if InTemplate.
+	// Remedy is what would be needed: a node, or a toleration if InTemplate.
 	Remedy     string
 	InTemplate bool
 }
 
-// Lacking says why pods for which a cluster does not Have a node cannot run there, by what the groups have that come nearest:
+// Lacking explains why pods for which a cluster does not Have a node cannot run there, based on the closest groups:
 // those that are selected, those with the labels of the node selector, or all.
 func (s *Summary) Lacking(p *Pods) Lack {
 	p = p.told(s)
@@ -193,7 +193,7 @@ func (s *Summary) unlabelled(p *Pods) Lack {
 	}
 }
 
-// at is a field of the pod's spec.
+// at returns the path of a field of the pod's spec.
 func (p *Pods) at(field string) string {
 	if p.path == "" {
 		return "" // they ask for nothing

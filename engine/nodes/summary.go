@@ -1,4 +1,4 @@
-// Package nodes has what is told of the nodes of a cluster, what pods ask of nodes, and whether the one has the other.
+// Package nodes represents what a cluster reports of its nodes and what pods ask of nodes, and matches the two.
 package nodes
 
 import (
@@ -10,24 +10,24 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Summary is what is told of the nodes of a cluster. It is immutable.
+// Summary is what a cluster reports of its nodes. It is immutable.
 type Summary struct {
 	Groups []Group
-	// OmittedLabels are the keys of which it is not told what nodes have; v1alpha1.AllNodeLabels is every key that no group has.
+	// OmittedLabels are the keys whose values are not reported; v1alpha1.AllNodeLabels stands for every key that no group has.
 	OmittedLabels []string
 	// Incomplete: there are more groups than these.
 	Incomplete bool
 }
 
-// Group is nodes that agree in all that is told of them.
+// Group is a set of nodes that agree in everything that is reported of them.
 type Group struct {
 	Labels map[string]string
 	Taints []corev1.Taint
-	// Count is how many nodes these are; 0 where that is not told.
+	// Count is the number of these nodes; 0 if not reported.
 	Count int64
 }
 
-// FromStatus returns what the status of a registration tells, nil where it tells nothing; what is beyond its bounds is not told.
+// FromStatus returns what the status of a registration reports, nil if nothing; anything beyond its bounds is treated as not reported.
 func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 	if len(s.NodeGroups) == 0 {
 		return nil
@@ -46,7 +46,7 @@ func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 	return all
 }
 
-// Equal reports whether two summaries tell the same.
+// Equal reports whether two summaries are the same.
 func (s *Summary) Equal(o *Summary) bool {
 	if s == o || s == nil || o == nil {
 		return s == o
@@ -59,7 +59,7 @@ func (s *Summary) Equal(o *Summary) bool {
 		})
 }
 
-// Uncounted is what a summary tells but for how many nodes there are.
+// Uncounted returns the summary without the numbers of nodes.
 func (s *Summary) Uncounted() *Summary {
 	if s == nil {
 		return nil
@@ -72,7 +72,7 @@ func (s *Summary) Uncounted() *Summary {
 	return &of
 }
 
-// Union is what several clusters tell together, to be looked at by people.
+// Union merges the summaries of several clusters, for display.
 func Union(all []*Summary) *Summary {
 	u := &Summary{}
 	for _, s := range all {
@@ -81,7 +81,7 @@ func Union(all []*Summary) *Summary {
 	return u
 }
 
-// tells reports whether it is told which nodes have a label.
+// tells reports whether the values of a label are reported.
 func (s *Summary) tells(key string) bool {
 	return !slices.Contains(s.OmittedLabels, key) &&
 		(!slices.Contains(s.OmittedLabels, v1alpha1.AllNodeLabels) || slices.ContainsFunc(s.Groups, func(g Group) bool {

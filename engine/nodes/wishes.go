@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/toleration"
 )
 
-// PodSpec is the part of a pod's spec that says on which nodes it can run.
+// PodSpec is the part of a pod's spec that determines on which nodes it can run.
 type PodSpec struct {
 	NodeSelector map[string]string `json:"nodeSelector"`
 	Affinity     struct {
@@ -37,11 +37,11 @@ type Pods struct {
 	match       nodeaffinity.RequiredNodeAffinity
 }
 
-// maxAsked and maxTolerations bound what the pods of a workload ask for, so that matching them with a cluster has a bounded cost: values
+// maxAsked and maxTolerations bound the requirements of a workload's pods, so that matching them with a cluster has a bounded cost: values
 // are looked up by label, while each toleration is compared with each taint of each node group.
 const maxAsked, maxTolerations = 1024, 128
 
-// Of returns what pods ask for whose spec stands at a path. As the admission plugin ExtendedResourceToleration has it, pods
+// Of returns the requirements of pods whose spec is at a path. As with the admission plugin ExtendedResourceToleration, pods
 // tolerate the taints whose keys are extended resources that they request. The error names the field.
 func (spec *PodSpec) Of(path string, extended []string) (Pods, error) {
 	p := Pods{path: path, selector: spec.NodeSelector, tolerations: slices.Clip(spec.Tolerations)}
@@ -62,7 +62,7 @@ func (spec *PodSpec) Of(path string, extended []string) (Pods, error) {
 	return p, nil
 }
 
-// validate returns what the API server refuses of a pod.
+// validate returns why the API server would refuse the pod.
 func (spec *PodSpec) validate(path *field.Path) error {
 	if _, err := labels.ValidatedSelectorFromSet(spec.NodeSelector); err != nil {
 		return fmt.Errorf("%s: %w", path.Child("nodeSelector"), err)
@@ -79,7 +79,7 @@ func (spec *PodSpec) validate(path *field.Path) error {
 	return toleration.Validate(path.Child("tolerations"), spec.Tolerations).ToAggregate()
 }
 
-// checkAsked returns why so many values and tolerations are too many.
+// checkAsked returns an error if there are too many values or tolerations.
 func (p *Pods) checkAsked(values, tolerations int) error {
 	switch {
 	case values > maxAsked:
@@ -90,7 +90,7 @@ func (p *Pods) checkAsked(values, tolerations int) error {
 	return nil
 }
 
-// asked is how many values of labels the pods ask for.
+// asked returns how many label values the pods ask for.
 func (p *Pods) asked() int {
 	n := len(p.selector) + len(p.terms)
 	for _, term := range p.terms {
@@ -115,7 +115,7 @@ func (p *Pods) compile() {
 
 func (p *Pods) isZero() bool { return len(p.selector)+len(p.terms)+len(p.tolerations) == 0 }
 
-// Labels yields the labels that pods ask for by their values.
+// Labels yields the labels that pods ask for by value.
 func (p *Pods) Labels(yield func(key, value string) bool) {
 	for _, key := range slices.Sorted(maps.Keys(p.selector)) {
 		if !yield(key, p.selector[key]) {
@@ -133,16 +133,16 @@ func (p *Pods) Labels(yield func(key, value string) bool) {
 	}
 }
 
-// Wishes are what the pods of a workload ask of nodes. Nil is nothing: the pods then need a node without taints. It is
+// Wishes is what the pods of a workload ask of nodes. Nil is nothing: the pods then need a node without taints. It is
 // immutable.
 type Wishes struct {
 	all []Pods
-	// digest tells apart what differs.
+	// digest differs for different wishes.
 	digest string
 }
 
-// Of returns what the pods of several templates ask for; nil if none asks for anything. A template without pods counts: it may
-// get some where the workload is then. It fails where they ask for too much.
+// Of returns what the pods of several templates ask for; nil if none asks for anything. A template without pods counts, since it
+// may get some later, where the workload is then. It fails if they ask for too much.
 func Of(all []Pods) (*Wishes, error) {
 	if !slices.ContainsFunc(all, func(p Pods) bool { return !p.isZero() }) {
 		return nil, nil
@@ -173,7 +173,7 @@ func Of(all []Pods) (*Wishes, error) {
 // plain are pods that ask for nothing.
 var plain = []Pods{{}}
 
-// Pods returns what the pods of each template ask for, each once.
+// Pods returns the requirements of each template's pods, without duplicates.
 func (w *Wishes) Pods() []Pods {
 	if w == nil {
 		return plain
@@ -181,7 +181,7 @@ func (w *Wishes) Pods() []Pods {
 	return w.all
 }
 
-// Digest is the same for wishes that are Equal; empty for nil.
+// Digest returns the same value for Wishes that are Equal; empty for nil.
 func (w *Wishes) Digest() string {
 	if w == nil {
 		return ""

@@ -15,28 +15,28 @@ import (
 
 // Affinity is a compiled term of affinity between workloads.
 type Affinity struct {
-	// Others are the workloads that it is about: those of Namespaces with such labels.
+	// Others are the workloads that the term is about.
 	Others Others
 	Key    snapshot.TopologyKey
 	Repels bool
-	// Required: it has to hold. Otherwise it weighs Weight points of the score.
+	// Required: the term has to hold. Otherwise it adds Weight points to the score.
 	Required bool
 	Weight   int64
-	// Name is where the term stands, for example "workloadAffinity[0]".
+	// Name is the path of the term, for example "workloadAffinity[0]".
 	Name string
 }
 
 // KeepsOut reports whether workloads with the term keep others out of their domains.
 func (a *Affinity) KeepsOut() bool { return a.Required && a.Repels }
 
-// Repulsion is terms by which workloads keep others out of their domains.
+// Repulsion is a group of terms by which workloads keep others out of their domains.
 type Repulsion struct {
-	// ID is empty for the terms of the placement itself. Those of policies with equal IDs are equal.
+	// ID is empty for the terms of the placement itself. Repulsions by policies with equal IDs are equal.
 	ID    string
 	Terms []Affinity
 }
 
-// repelBy adds those of some terms that keep others away.
+// repelBy adds those of the terms that keep others out.
 func (p *Placement) repelBy(id string, terms []Affinity) {
 	r := Repulsion{ID: id}
 	for i := range terms {
@@ -49,7 +49,7 @@ func (p *Placement) repelBy(id string, terms []Affinity) {
 	}
 }
 
-// RepelsByPolicies is the ID of the terms by which policies have workloads keep others away; empty where there are none.
+// RepelsByPolicies returns the ID of the terms by which policies make workloads keep others out; empty if there are none.
 func (p *Placement) RepelsByPolicies() string {
 	if last := len(p.Repulsions) - 1; last >= 0 {
 		return p.Repulsions[last].ID
@@ -59,30 +59,30 @@ func (p *Placement) RepelsByPolicies() string {
 
 // Others selects workloads of a workspace.
 type Others struct {
-	// Selector is the text of the label selector, empty where it selects all.
+	// Selector is the text of the label selector, empty if it selects everything.
 	Selector string
 	// Namespaces is nil for all namespaces.
 	Namespaces []string
 
 	labels labels.Selector
 	id     string
-	// home is the namespace of the placement, own is set where they are of that.
+	// home is the namespace of the placement; own is set if the others are in that namespace.
 	home string
 	own  bool
-	// asks is a label that each of them has; its key is empty where none is known.
+	// asks is a label that each of them has; its key is empty if none is known.
 	asks Label
 }
 
 // Label is a label with its value.
 type Label struct{ Key, Value string }
 
-// Asks returns a label that each of the others has; known is false where there need not be any.
+// Asks returns a label that each of the others has; known is false if there need not be one.
 func (o *Others) Asks() (l Label, known bool) { return o.asks, o.asks.Key != "" }
 
-// ID is the same for those that select the same.
+// ID returns the same value for Others that select the same.
 func (o *Others) ID() string { return o.id }
 
-// String is for example "workloads with app=db of namespace shop".
+// String returns for example "workloads with app=db of namespace shop".
 func (o *Others) String() string {
 	text := "workloads"
 	if o.Selector != "" {
@@ -99,7 +99,7 @@ func (o *Others) String() string {
 	return text
 }
 
-// Match reports whether a workload of a namespace with these labels is one of the others.
+// Match reports whether a workload with these labels in a namespace is one of the others.
 func (o *Others) Match(namespace string, of map[string]string) bool {
 	return (o.Namespaces == nil || slices.Contains(o.Namespaces, namespace)) && o.labels.Matches(labels.Set(of))
 }
@@ -131,7 +131,7 @@ func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadA
 	return errs
 }
 
-// CompileOthers compiles what workloads a term at a path is about, in a placement of a namespace.
+// CompileOthers compiles the selection of workloads in a term at a path, for a placement in a namespace.
 func CompileOthers(path *field.Path, t *v1alpha1.WorkloadAffinityTerm, namespace string) (o Others, err *field.Error) {
 	path = path.Child("labelSelector")
 	if t.LabelSelector == nil {

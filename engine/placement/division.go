@@ -12,10 +12,10 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Division says how the replicas of a workload are divided among its clusters.
+// Division is how the replicas of a workload are divided among its clusters.
 type Division struct {
 	By v1alpha1.ReplicaDivision
-	// Min and Max are how many replicas a cluster gets, unless it gets none; Max is 0 where there is no limit.
+	// Min and Max bound how many replicas a cluster gets, unless it gets none; Max is 0 if there is no limit.
 	Min, Max int64
 	// Partial places as many replicas as there is room for.
 	Partial bool
@@ -28,7 +28,7 @@ type clusterWeight struct {
 	weight   int64
 }
 
-// Weight of a cluster, for division Weighted.
+// Weight returns the weight of a cluster, for division Weighted.
 func (d *Division) Weight(c *snapshot.Cluster) int64 {
 	for i := range d.weights {
 		if w := &d.weights[i]; w.clusters.Select(c.Name, c.Location, c.Labels) {
@@ -38,12 +38,12 @@ func (d *Division) Weight(c *snapshot.Cluster) int64 {
 	return 0
 }
 
-// Excludes reports whether a cluster gets no replicas, since it has no weight.
+// Excludes reports whether a cluster gets no replicas because it has no weight.
 func (d *Division) Excludes(c *snapshot.Cluster) bool {
 	return d.By == v1alpha1.DivideWeighted && d.Weight(c) == 0
 }
 
-// Divides returns how the replicas of a workload are divided; nil where each cluster gets all of them.
+// Divides returns how the replicas of a workload are divided; nil if each cluster gets all of them.
 func (p *Placement) Divides(w *workload.Workload) *Division {
 	if p.Division == nil || !w.Divisible || w.PerNode || w.Replicas < 1 {
 		return nil
@@ -51,7 +51,7 @@ func (p *Placement) Divides(w *workload.Workload) *Division {
 	return p.Division
 }
 
-// Share is the workload as the filter and the scores see it: as large as what a cluster gets of it at least.
+// Share returns the workload as the filter and the scores see it: as large as the least share that a cluster gets.
 func (p *Placement) Share(w *workload.Workload) *workload.Workload {
 	if d := p.Divides(w); d != nil {
 		return w.Share(min(d.Min, w.Replicas))

@@ -47,7 +47,7 @@ func compileGroups(object *v1alpha1.WorkloadPlacement, constraints *constraint.C
 	return groups, errs
 }
 
-// EachConstraint yields the constraints of a placement and those of its fallback groups, each with where it stands.
+// EachConstraint yields the constraints of a placement and those of its fallback groups, each with its path.
 func EachConstraint(object *v1alpha1.WorkloadPlacement) iter.Seq2[*field.Path, *v1alpha1.Constraint] {
 	return func(yield func(*field.Path, *v1alpha1.Constraint) bool) {
 		each := func(path *field.Path, constraints []v1alpha1.Constraint) bool {
@@ -70,8 +70,8 @@ func EachConstraint(object *v1alpha1.WorkloadPlacement) iter.Seq2[*field.Path, *
 	}
 }
 
-// GroupNamed returns the placement that a fallback group makes of this one; the placement itself for "" where it has no groups, nil
-// where there is no such group.
+// GroupNamed returns the placement that a fallback group makes of this one; the placement itself for "" if it has no groups, nil
+// if there is no such group.
 func (p *Placement) GroupNamed(name string) *Placement {
 	if len(p.Groups) == 0 && name == "" {
 		return p
@@ -84,7 +84,7 @@ func (p *Placement) GroupNamed(name string) *Placement {
 	return nil
 }
 
-// validateGroup finds what is wrong with a group by itself, at its own path.
+// validateGroup validates a group on its own, at its own path.
 func validateGroup(object *v1alpha1.WorkloadPlacement, g *v1alpha1.ClusterGroup, path *field.Path, constraints *constraint.Compiler, strategies Strategies) (errs field.ErrorList) {
 	alone := object.DeepCopy()
 	alone.Spec = v1alpha1.WorkloadPlacementSpec{
@@ -98,7 +98,7 @@ func validateGroup(object *v1alpha1.WorkloadPlacement, g *v1alpha1.ClusterGroup,
 	return errs
 }
 
-// narrow returns the placement that a group makes of another: what is in both counts.
+// narrow returns a placement narrowed by a group: the restrictions of both apply.
 func narrow(object *v1alpha1.WorkloadPlacement, g *v1alpha1.ClusterGroup, path *field.Path) (*v1alpha1.WorkloadPlacement, *field.Error) {
 	narrowed := object.DeepCopy()
 	spec := &narrowed.Spec
@@ -137,7 +137,7 @@ func narrow(object *v1alpha1.WorkloadPlacement, g *v1alpha1.ClusterGroup, path *
 	return narrowed, nil
 }
 
-// both returns a selector of what two select; nil selects everything.
+// both returns a selector for what two selectors both select; nil selects everything.
 func both(a, b *metav1.LabelSelector) *metav1.LabelSelector {
 	if a == nil || b == nil {
 		if a == nil {

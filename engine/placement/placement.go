@@ -33,38 +33,38 @@ type Placement struct {
 	// ClusterNames are the only clusters allowed; all if empty.
 	ClusterNames []string
 	Tolerations  []corev1.Toleration
-	// TolerationsEnd reports whether any of Tolerations lasts for some time only.
+	// TolerationsEnd reports whether any of Tolerations is limited in time.
 	TolerationsEnd bool
-	// NotReadyDelay is how long workloads stay on a cluster that is not ready, where no toleration says otherwise.
+	// NotReadyDelay is how long workloads stay on a cluster that is not ready, unless a toleration says otherwise.
 	NotReadyDelay time.Duration
 	Capabilities  []v1alpha1.CapabilityRequirement
 	Constraints   []Constraint
 	Strategy      v1alpha1.StrategyType
 	// NumberOfClusters is how many clusters each workload gets at most, MinClusters how many it gets at least if any.
 	NumberOfClusters, MinClusters int
-	// AllClusters: every cluster that passes is wanted, and none is missing.
+	// AllClusters: every cluster that passes the filter is wanted, and none counts as missing.
 	AllClusters bool
 	Spread      []Spread
-	// Division of replicas; nil where each cluster gets all of them.
+	// Division of replicas; nil if each cluster gets all of them.
 	Division *Division
-	// Affinity to other workloads: the terms of the placement, then those of policies. Repulsions are those that keep others away.
+	// Affinity to other workloads: the terms of the placement, then those of policies. Repulsions are those that keep others out.
 	Affinity   []Affinity
 	Repulsions []Repulsion
-	// Groups are the fallback groups in order, each as a placement of its own; none where there is no fallback. Group is the name
-	// of the group in such a placement, ReturnAfter that of its group, 0 if nothing returns.
+	// Groups are the fallback groups in order, each as a placement of its own; none if there is no fallback. In such a placement, Group is
+	// the name of the group and ReturnAfter its returnAfter, 0 if nothing returns.
 	Groups      []*Placement
 	Group       string
 	ReturnAfter time.Duration
-	// Stability is when workloads move for a gain; nil where they do not. No decision depends on it.
+	// Stability is when workloads move for a gain; nil if they do not. No decision depends on it.
 	Stability *stability.Rules
 
-	// ByPolicies are the fields that are as policies say, Overruled those of policies that do not count, each with the reason.
+	// ByPolicies are the fields that policies have set, Overruled fields of policies that do not apply, each with the reason.
 	ByPolicies, Overruled []string
 	scheduling            *Scheduling
 
-	// Reads is what the constraints read of workloads, FactReads what those of their conjuncts read that read no capacity.
+	// Reads is what the constraints read of workloads, FactReads what is read by those of their conjuncts that read no capacity.
 	Reads, FactReads workload.Reads
-	// Digest identifies the spec, all else of the object that policies can read, and the version of the CEL environment.
+	// Digest identifies the spec, everything else in the object that policies can read, and the version of the CEL environment.
 	Digest string
 
 	says says
@@ -81,7 +81,7 @@ func (p *Placement) NamespacedName() types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 }
 
-// ReadsFacts reports whether a conjunct reads nothing of a cluster but its facts: no capacity.
+// ReadsFacts reports whether a conjunct reads only facts of a cluster, and no capacity.
 func ReadsFacts(c *constraint.Conjunct) bool { return len(c.Comparisons()) == 0 && !c.Reads().Capacity }
 
 // FactConjuncts yields the conjuncts of the constraints that read no capacity.
@@ -95,11 +95,11 @@ func (p *Placement) FactConjuncts(yield func(*constraint.Conjunct) bool) {
 	}
 }
 
-// Strategies returns how many clusters a strategy gives a workload at most where numberOfClusters is asked for, and
-// which strategies there are; clusters is 0 for one that there is not.
+// Strategies returns how many clusters a strategy gives a workload at most if numberOfClusters is asked for, and
+// all strategies that exist; clusters is 0 for an unknown strategy.
 type Strategies func(strategy v1alpha1.StrategyType, numberOfClusters int) (clusters int, all []v1alpha1.StrategyType)
 
-// Plans reports whether the clusters of a workload are chosen together, and not only one by one from the ranking.
+// Plans reports whether the clusters of a workload are chosen together, and not just one by one from the ranking.
 func (p *Placement) Plans() bool {
 	return p.MinClusters > 1 || p.AllClusters || len(p.Spread) > 0 || p.Division != nil || len(p.Affinity) > 0 || len(p.Groups) > 0
 }
@@ -118,7 +118,7 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
 		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
 		group.Group, group.Affinity, group.Repulsions = object.Spec.Fallback[i].Name, p.Affinity, p.Repulsions
-		group.Digest += " " + group.Group // groups of equal specs are told by their names
+		group.Digest += " " + group.Group // groups with equal specs differ by their names
 		if after := object.Spec.Fallback[i].ReturnAfter; after != nil {
 			group.ReturnAfter = after.Duration
 		}
@@ -215,7 +215,7 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 	return errs
 }
 
-// digest leaves out what orders decisions or says when they are made, and does not change them.
+// digest leaves out fields that affect only the order or the time of decisions.
 func digest(object *v1alpha1.WorkloadPlacement) (string, error) {
 	spec := object.Spec
 	spec.Priority, spec.Suspend, spec.Stability = 0, false, nil

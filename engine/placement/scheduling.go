@@ -20,8 +20,8 @@ import (
 	"github.com/kcp-placement/placement/engine/stability"
 )
 
-// SchedulingSpec is how policies schedule workloads: fields of a placement's spec, in the same form. Each counts for placements that
-// leave it out, but for terms of affinity and tolerations, which are added to those of the placement.
+// SchedulingSpec is how policies schedule workloads: fields of a placement's spec, in the same form. Each applies to placements that
+// leave it out, except for affinity terms and tolerations, which are added to those of the placement.
 type SchedulingSpec struct {
 	Strategy          v1alpha1.Strategy               `json:"strategy,omitzero"`
 	NumberOfClusters  *intstr.IntOrString             `json:"numberOfClusters,omitempty"`
@@ -33,16 +33,16 @@ type SchedulingSpec struct {
 	Stability         *StabilityTerm                  `json:"stability,omitempty"`
 }
 
-// StabilityTerm is what policies say of moves for a gain, where the placement has any: the larger of what both say counts.
+// StabilityTerm is what policies require of moves for a gain, if the placement has any: the larger value of both applies.
 type StabilityTerm struct {
 	// MinGain is in points of the total score, After in seconds.
 	MinGain int32 `json:"minGain,omitempty"`
 	After   int64 `json:"after,omitempty"`
-	// Pinned says that workloads do not move for a gain.
+	// Pinned prevents workloads from moving for a gain.
 	Pinned bool `json:"pinned,omitempty"`
 }
 
-// validate names the field that is invalid.
+// validate returns the first invalid field.
 func (t *StabilityTerm) validate(path *field.Path) *field.Error {
 	switch {
 	case t == nil:
@@ -54,8 +54,8 @@ func (t *StabilityTerm) validate(path *field.Path) *field.Error {
 	return nil
 }
 
-// Steadied returns the rules of a placement under what the policies say for workloads that are scheduled as this one; nil where they do
-// not move for a gain.
+// Steadied returns the given rules combined with those of the policies for workloads scheduled by this placement; nil if they do not
+// move for a gain.
 func (p *Placement) Steadied(rules *stability.Rules) *stability.Rules {
 	if rules == nil || p.scheduling == nil || p.scheduling.spec.Stability == nil {
 		return rules
@@ -70,13 +70,13 @@ func (p *Placement) Steadied(rules *stability.Rules) *stability.Rules {
 // Scheduling is a compiled SchedulingSpec. It is immutable.
 type Scheduling struct {
 	spec SchedulingSpec
-	// compiled is a placement that has only what the spec says.
+	// compiled is a placement that consists only of the spec.
 	compiled Placement
-	// text is the spec as JSON, repels identifies the terms that keep others away.
+	// text is the spec as JSON, repels identifies the terms that keep others out.
 	text, repels string
 }
 
-// String returns what the policies say, as JSON.
+// String returns the spec as JSON.
 func (s *Scheduling) String() string {
 	if s == nil {
 		return "{}"
@@ -84,7 +84,7 @@ func (s *Scheduling) String() string {
 	return s.text
 }
 
-// Bounds of lists, which the schema of a placement has, too.
+// Bounds of lists, the same as in the schema of a placement.
 const (
 	maxSpreadConstraints = 8
 	maxClusterWeights    = 64
@@ -94,7 +94,7 @@ const (
 	maxAfter             = 366 * 24 * 60 * 60
 )
 
-// CompileScheduling validates and compiles what policies say, as Compile does for a placement. It names the first field that is
+// CompileScheduling validates and compiles a spec from policies, as Compile does for a placement. The error names the first field that is
 // invalid.
 func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	s := &Scheduling{spec: *spec, compiled: Placement{Strategy: cmp.Or(spec.Strategy.Type, v1alpha1.StrategySpread)}}
@@ -133,7 +133,7 @@ func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	return s, nil
 }
 
-// repelsID identifies those of terms that keep others away, and where they stand.
+// repelsID identifies the terms that keep others out, including their positions.
 func repelsID(terms []v1alpha1.WorkloadAffinityTerm) string {
 	id := sha256.New()
 	for i := range terms {
@@ -144,7 +144,7 @@ func repelsID(terms []v1alpha1.WorkloadAffinityTerm) string {
 	return hex.EncodeToString(id.Sum(nil))
 }
 
-// compileNumbers compiles the strategy and how many clusters there are.
+// compileNumbers compiles the strategy and the numbers of clusters.
 func (p *Placement) compileNumbers(spec *SchedulingSpec) (errs field.ErrorList) {
 	number, all, err := numberOf(field.NewPath("numberOfClusters"), spec.NumberOfClusters)
 	if err != nil {
@@ -177,9 +177,9 @@ func oneCluster(s v1alpha1.StrategyType) string {
 	return fmt.Sprintf("strategy %s gives each workload one cluster", s)
 }
 
-// Under returns the placement under what policies say: each field that it leaves out is as they say, as far as that agrees with
-// those that it does not leave out, and their terms of affinity and tolerations are added to its own. It is the placement itself where that changes
-// nothing.
+// Under returns the placement as policies schedule it: each field that it leaves out is taken from the policies, provided it agrees with
+// the fields that are set, and the policies' affinity terms and tolerations are added. It returns the placement itself if nothing
+// changes.
 func (p *Placement) Under(s *Scheduling) *Placement {
 	if s == nil {
 		return p
@@ -231,7 +231,7 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		under.addAffinity(s)
 	}
 	if take("tolerations", len(s.spec.Tolerations) > 0, true, "") {
-		// Of several that match a taint the first counts: that of the placement.
+		// The first toleration that matches a taint counts, so those of the placement take precedence.
 		under.Tolerations = slices.Concat(p.Tolerations, s.spec.Tolerations)
 		under.TolerationsEnd = p.TolerationsEnd || tolerationsEnd(s.spec.Tolerations)
 	}
@@ -248,12 +248,12 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 	return &under
 }
 
-// Alone is a placement that leaves all to what policies say.
+// Alone returns a placement that leaves everything to the policies.
 func (s *Scheduling) Alone() *Placement {
 	return (&Placement{Strategy: v1alpha1.StrategySpread, NumberOfClusters: v1alpha1.DefaultNumberOfClusters, MinClusters: 1}).Under(s)
 }
 
-// Object returns the object of a placement as its author would have to write it for what policies say.
+// Object returns the object of a placement as its author would have to write it to get what the policies add.
 func (p *Placement) Object(object *v1alpha1.WorkloadPlacement) *v1alpha1.WorkloadPlacement {
 	written := object.DeepCopy()
 	for _, name := range p.ByPolicies {
@@ -277,7 +277,7 @@ func (p *Placement) Object(object *v1alpha1.WorkloadPlacement) *v1alpha1.Workloa
 	return written
 }
 
-// FieldOf names a field of Object where it comes from: those by policies begin with scheduling, where these have them.
+// FieldOf returns the origin of a field of Object: fields set by policies begin with scheduling, the name of the policies' document.
 func (p *Placement) FieldOf(object *v1alpha1.WorkloadPlacement, name string) string {
 	for _, by := range p.ByPolicies {
 		rest, is := strings.CutPrefix(name, "spec."+by)
@@ -297,7 +297,7 @@ func (p *Placement) FieldOf(object *v1alpha1.WorkloadPlacement, name string) str
 	return name
 }
 
-// against says what of the placement a strategy of policies cannot be beside; empty where nothing is.
+// against returns which field of the placement rules out a strategy from policies; empty if none.
 func (p *Placement) against(strategy v1alpha1.StrategyType) string {
 	if one := (&Placement{Strategy: strategy}).OneCluster(); !one {
 		return ""
@@ -313,7 +313,7 @@ func (p *Placement) against(strategy v1alpha1.StrategyType) string {
 	return ""
 }
 
-// addAffinity adds the terms of policies, which are about the namespace of the placement where they name none.
+// addAffinity adds the terms of policies. Terms that name no namespace are about the namespace of the placement.
 func (p *Placement) addAffinity(s *Scheduling) {
 	added := slices.Clone(s.compiled.Affinity)
 	for i := range added {
@@ -323,7 +323,7 @@ func (p *Placement) addAffinity(s *Scheduling) {
 	p.repelBy(s.repels, added)
 }
 
-// says is which fields a placement does not leave to policies.
+// says records which fields a placement sets itself.
 type says struct{ number, least, replicas bool }
 
 func saysOf(spec *v1alpha1.WorkloadPlacementSpec) says {

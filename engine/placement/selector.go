@@ -22,7 +22,7 @@ type Selector struct {
 	labels    labels.Selector
 }
 
-// CompileSelector compiles the workload selector alone, so that a placement keeps its workloads even where the rest of
+// CompileSelector compiles the workload selector alone, so that a placement keeps its workloads even if the rest of
 // its spec is invalid.
 func CompileSelector(object *v1alpha1.WorkloadPlacement) (Selector, *field.Error) {
 	s := object.Spec.WorkloadSelector
@@ -42,9 +42,9 @@ func (s Selector) Selects(w *workload.Workload) bool {
 		s.labels.Matches(labels.Set(w.Labels))
 }
 
-// Owner returns the index of the placement that a workload belongs to, -1 where none selects it: the one named by the
+// Owner returns the index of the placement that a workload belongs to, -1 if none selects it: the one named by the
 // workload's annotation tmc.kcp.io/placement, otherwise the oldest that selects it. Others are the indices of the other
-// placements that select it. The selectors are in the order of ByAge of their placements.
+// placements that select it. The selectors are ordered by ByAge of their placements.
 func Owner(selectors []Selector, w *workload.Workload) (owner int, others []int) {
 	owner = -1
 	named := w.Annotations[v1alpha1.AnnotationPlacement]
@@ -72,15 +72,15 @@ func ByAge(a, b metav1.Object) int {
 type Turn struct {
 	// Priority of the placement that the workload belongs to.
 	Priority int32
-	// Displaced is set for a workload that has been on a cluster that is lost, Size how large it is: the largest share of what the
-	// other clusters have that it asks for of any resource.
+	// Displaced is set for a workload that was on a cluster that is lost. Size is then how large it is: the largest share, over all
+	// resources, of the other clusters' capacity that it asks for.
 	Displaced        bool
 	Size             float64
 	Workload         metav1.Object
 	Kind, APIVersion string
 }
 
-// Compare orders turns: higher priority first, then those that are displaced, the largest first, then the older workload, then by
+// Compare orders turns: higher priority first, then displaced workloads, the largest first, then the older workload, then by
 // namespace, name, kind and version.
 func (t Turn) Compare(o Turn) int {
 	if t.Displaced != o.Displaced && t.Priority == o.Priority {
@@ -96,7 +96,7 @@ type Clusters struct {
 	names             []string
 }
 
-// CompileClusters compiles the fields locationSelector and clusterSelector of the object at a path. What is left out selects all.
+// CompileClusters compiles the fields locationSelector and clusterSelector of the object at a path. An omitted selector selects everything.
 func CompileClusters(path *field.Path, location *metav1.LabelSelector, cluster *v1alpha1.ClusterSelector) (*Clusters, field.ErrorList) {
 	var errs field.ErrorList
 	c := &Clusters{labels: labels.Everything()}
@@ -123,7 +123,7 @@ func (c *Clusters) Select(name, location string, of map[string]string) bool {
 // Kubernetes takes seconds to validate thousands of values.
 const MaxSelector = 256
 
-// CompileLabels compiles the label selector at a path; one that is left out selects everything.
+// CompileLabels compiles the label selector at a path; an omitted selector selects everything.
 func CompileLabels(path *field.Path, s *metav1.LabelSelector) (labels.Selector, *field.Error) {
 	if s == nil {
 		return labels.Everything(), nil

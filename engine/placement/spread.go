@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Defaults and bounds of what weighs.
+// Defaults and bounds of weights.
 const (
 	defaultWeight  = 20
 	defaultMaxSkew = 1
@@ -27,10 +27,10 @@ const (
 type Spread struct {
 	Key                 snapshot.TopologyKey
 	MaxSkew, MinDomains int
-	// Required: it has to hold. Otherwise each cluster by which a domain exceeds MaxSkew costs Weight points of the score.
+	// Required: the constraint has to hold. Otherwise each cluster by which a domain exceeds MaxSkew costs Weight points of the score.
 	Required bool
 	Weight   int64
-	// Workloads: what counts is the workloads of the placement, and not the clusters of one workload.
+	// Workloads: the workloads of the placement are counted, instead of the clusters of one workload.
 	Workloads bool
 }
 
@@ -73,7 +73,7 @@ func (p *Placement) compileSpread(path *field.Path, constraints []v1alpha1.Sprea
 	return errs
 }
 
-// validateTopologyKey checks that a topology key is one that a cluster can have a value for.
+// validateTopologyKey checks that clusters can have a value for a topology key.
 func validateTopologyKey(path *field.Path, key string) (errs field.ErrorList) {
 	if key == "" {
 		return field.ErrorList{field.Required(path, "name what clusters are divided by: location, cluster, capability:<type>/<attribute> or a label")}

@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/toleration"
 )
 
-// Tolerates reports whether the placement tolerates a taint, and until when; the zero time is for ever. As in Kubernetes,
+// Tolerates reports whether the placement tolerates a taint, and until when; the zero time means forever. As in Kubernetes,
 // the first toleration that matches counts, and its tolerationSeconds begin at the taint's timeAdded. They do not run out
 // while that is not known.
 func (p *Placement) Tolerates(taint *corev1.Taint) (until time.Time, tolerated bool) {
@@ -26,9 +26,9 @@ func (p *Placement) Tolerates(taint *corev1.Taint) (until time.Time, tolerated b
 	}
 }
 
-// ToleratesNotReady is Tolerates for a cluster whose Ready condition has been False since some time, which counts as a taint of
-// the key v1alpha1.TaintNotReady. Without a toleration of it, it is tolerated for NotReadyDelay. Where since is the zero time,
-// all that ends has ended.
+// ToleratesNotReady is Tolerates for a cluster whose Ready condition has been False since a time, which counts as a taint with
+// key v1alpha1.TaintNotReady. Without a toleration for it, it is tolerated for NotReadyDelay. If since is the zero time,
+// every toleration that ends has ended.
 func (p *Placement) ToleratesNotReady(since time.Time) (until time.Time, tolerated bool) {
 	added := metav1.NewTime(since)
 	t := toleration.Of(p.Tolerations, &corev1.Taint{Key: v1alpha1.TaintNotReady, Effect: corev1.TaintEffectNoExecute})
@@ -55,10 +55,10 @@ func tolerationEnd(added *metav1.Time, seconds int64) (until time.Time, tolerate
 	}
 }
 
-// Over reports whether what lasts until some time, where the zero time is for ever, is over. At an unknown time nothing is.
+// Over reports whether something that lasts until a time is over; a zero until means forever, and nothing is over at an unknown time.
 func Over(until, now time.Time) bool { return !until.IsZero() && !now.IsZero() && !now.Before(until) }
 
-// tolerationsEnd reports whether any toleration lasts for some time only.
+// tolerationsEnd reports whether any toleration is limited in time.
 func tolerationsEnd(tolerations []corev1.Toleration) bool {
 	for i := range tolerations {
 		if tolerations[i].TolerationSeconds != nil {

@@ -4,7 +4,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// affinityFactor is what the policies' affinity terms say of a cluster.
+// affinityFactor is the sum of the policies' affinity terms for a cluster.
 var affinityFactor = termFactor("affinity", Affinity)
 
 func termFactor(name string, f Factor) factor {

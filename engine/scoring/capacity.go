@@ -7,7 +7,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// capacityFactor is how many times over what is free covers what is requested: the mean of CPU and memory.
+// capacityFactor is how many times the free amount covers the request: the mean of CPU and memory.
 var capacityFactor = factor{
 	name: "capacity",
 	score: func(row *snapshot.Row, a *Asked) int64 {
@@ -19,7 +19,7 @@ var capacityFactor = factor{
 	},
 }
 
-// coverage scores how many times over the free amount covers the required one.
+// coverage scores how many times the free amount covers the required one.
 func coverage(free, required int64) int64 {
 	if required <= 0 {
 		return 100

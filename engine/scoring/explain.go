@@ -4,17 +4,17 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Explanation says how one factor of a cluster's score comes about.
+// Explanation is how one factor of a cluster's score comes about.
 type Explanation struct {
 	// Factor is its name in policies.
 	Factor string
-	// Score of the factor, 0..100, and the Weight that it is multiplied with.
+	// Score of the factor, 0..100, and the Weight by which it is multiplied.
 	Score, Weight int64
 	// Because is the formula or the terms behind Score, in words.
 	Because string
 }
 
-// Explain explains the factors to tell of in the score that Of returns, in their order; named scores come last.
+// Explain explains the factors that Told returns, for the score that Of returns, in order; named scores come last.
 func Explain(row *snapshot.Row, a Asked, weights Weights) []Explanation {
 	score := Of(row, a, weights)
 	var explanations []Explanation

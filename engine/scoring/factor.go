@@ -23,8 +23,7 @@ const (
 	Packing = numPlanned + 1
 )
 
-// factors by their number. A new factor is a file and a line at the end; it weighs nothing until policies give it a
-// weight.
+// factors by number. A new factor is a file and a line at the end; it has no weight until policies give it one.
 var factors = [...]factor{
 	Capacity:    capacityFactor,
 	Health:      healthFactor,
@@ -44,7 +43,7 @@ type factor struct {
 	name string
 	// score of a cluster, 0..100.
 	score func(row *snapshot.Row, a *Asked) int64
-	// because says in words how the score comes about.
+	// because explains in words how the score comes about.
 	because func(row *snapshot.Row, a *Asked) string
 }
 
@@ -53,9 +52,9 @@ type Asked struct {
 	// Requests of the workload.
 	Requests capacity.Resources
 	Terms    []Term
-	// Usual is what the workloads of the workspace usually ask for; nil where it is not known, or packing weighs nothing.
+	// Usual is what the workloads of the workspace usually ask for; nil if not known, or if packing has no weight.
 	Usual *capacity.Usual
-	// Packs: the fullest clusters come first, and the Headroom is of all resources together.
+	// Packs: the fullest clusters come first, and Headroom is computed over all resources together.
 	Packs bool
 }
 
@@ -73,14 +72,14 @@ func FactorNames() (names [NumFactors]string) {
 // PerFactor has a number for each factor.
 type PerFactor [NumFactors]int64
 
-// Weights says how much each factor counts, 0..100.
+// Weights are how much each factor counts, 0..100.
 type Weights struct {
 	Factors PerFactor
 	// Scores are factors from outside, by name: at most MaxScores.
 	Scores []ScoreWeight
 }
 
-// Told returns the factors to tell of: those that the built-in weights have, and the others that weigh anything.
+// Told returns the factors to report: those that have a built-in weight, and others with a weight above 0.
 func (w *Weights) Told() (told []Factor) {
 	for f := range Factor(NumFactors) {
 		if f < numPlanned || w.Factors[f] > 0 {

@@ -4,7 +4,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// healthFactor is 100 where Ready is True, 50 where it is False, 0 where it is not known.
+// healthFactor is 100 if Ready is True, 50 if it is False, 0 if it is not known.
 var healthFactor = factor{
 	name:  "health",
 	score: func(row *snapshot.Row, _ *Asked) int64 { return row.HealthScore },

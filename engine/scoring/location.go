@@ -1,4 +1,4 @@
 package scoring
 
-// locationFactor is what the policies' location terms say of a cluster.
+// locationFactor is the sum of the policies' location terms for a cluster.
 var locationFactor = termFactor("location", Location)

@@ -10,7 +10,7 @@ import (
 // ScorePrefix begins the name of a factor that is a named score of clusters: score/<name>.
 const ScorePrefix = "score/"
 
-// MaxScores is how many named scores can be factors at once: their sum has room in a FactScore that is packed.
+// MaxScores is how many named scores can be factors at once: their sum has to fit into a packed FactScore.
 const MaxScores = 16
 
 // ScoreWeight makes a named score a factor of its own.
@@ -22,12 +22,12 @@ type ScoreWeight struct {
 // String returns the factor's name in policies.
 func (w ScoreWeight) String() string { return ScorePrefix + w.Name }
 
-// score is the named score of a cluster, from -100..100 to 0..100; neutral where it has none that is valid.
+// score maps the named score of a cluster from -100..100 to 0..100; neutral if it has no valid one.
 func (w ScoreWeight) score(row *snapshot.Row) int64 {
 	return neutral + row.ScoreValue(w.Name)/2
 }
 
-// describeScore says what the named score of a cluster is, and where it is from.
+// describeScore describes the named score of a cluster, and its origin.
 func describeScore(name string, row *snapshot.Row) string {
 	switch s, given := row.Score(name); {
 	case !given:

@@ -8,8 +8,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// packingFactor is how much of what the usual workloads can use of a cluster they can use once the workload is there. They lose what
-// it asks for, and what it makes unusable to them: the fragmentation gradient of Weng et al., "Beware of Fragmentation", USENIX ATC
+// packingFactor is the share of a cluster that the usual workloads can still use once the workload is there, compared to before. They lose
+// what it asks for, and what it makes unusable for them: the fragmentation gradient of Weng et al., "Beware of Fragmentation", USENIX ATC
 // 2023, over all resources.
 var packingFactor = factor{
 	name: "packing",

@@ -19,7 +19,7 @@ var performanceFactor = factor{
 	},
 }
 
-// percent writes a utilization with a decimal, since the mean of the exact ones counts and not of the whole ones.
+// percent formats a utilization with a decimal, because the mean is computed from the exact values, not the truncated ones.
 func percent(used, allocatable, whole int64) string {
 	if used <= 0 || allocatable <= 0 {
 		return fmt.Sprintf("%d%%", whole)

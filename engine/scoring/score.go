@@ -16,12 +16,12 @@ type Score struct {
 	Named []int64
 	// Total = sum(weight x factor) / sum(weight), truncated: 0..100.
 	Total int64
-	// Headroom breaks ties between equal totals: the least, over the resources asked for, of
-	// floor(1,000,000 x (free - request) / allocatable). Where Asked.Packs, it is the mean over all resources.
+	// Headroom breaks ties between equal totals: the minimum, over the requested resources, of
+	// floor(1,000,000 x (free - request) / allocatable). With Asked.Packs, it is the mean over all resources.
 	Headroom int64
 }
 
-// Reason puts a total into a word.
+// Reason returns a total as a word.
 func Reason(total int64) string {
 	switch {
 	case total >= 80:
@@ -75,8 +75,8 @@ func (a *Asked) headroom(row *snapshot.Row) int64 {
 	return least
 }
 
-// left is the mean share that would be left of CPU, memory, storage, and the extended resource of which it is the largest. Of what a
-// cluster does not have nothing is left; what nobody asks for makes no difference between those that have it.
+// left returns the mean share that would be left of CPU, memory, storage, and the extended resource with the largest share left. A resource
+// that a cluster does not have counts as 0; one that nobody asks for makes no difference between clusters that have it.
 func (a *Asked) left(row *snapshot.Row) int64 {
 	requests, extended := &a.Requests, int64(0)
 	for name, allocatable := range row.Allocatable.Extended {

@@ -8,7 +8,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// FactScore is the part of a score that follows from the facts of a cluster, however full it is.
+// FactScore is the part of a score that depends only on the facts of a cluster, however full it is.
 type FactScore struct {
 	// Weighted is the sum of weight x factor over health, affinity, location and named scores.
 	Weighted int64
@@ -16,7 +16,7 @@ type FactScore struct {
 	Proximity int64
 }
 
-// FactScoreOf returns the fact score of a cluster as if it had that health, given for each of the terms whether it matches.
+// FactScoreOf returns the fact score of a cluster as if it had the given health; matches states for each of the terms whether it matches.
 func FactScoreOf(row *snapshot.Row, health int64, weights *Weights, terms []Term, matches []bool) FactScore {
 	affinity, location := int64(neutral), int64(neutral)
 	for i := range terms {
@@ -35,22 +35,22 @@ func FactScoreOf(row *snapshot.Row, health int64, weights *Weights, terms []Term
 	return FactScore{Weighted: weighted, Proximity: affinity + location}
 }
 
-// Scorer scores feasible clusters as Of does, in a few nanoseconds: what depends on the requests alone is worked out
-// once, what depends on the facts of a cluster is its FactScore, and multiplication stands in for division. Factors that
-// it has no faster form of are scored for every row, if they weigh anything.
+// Scorer scores feasible clusters as Of does, in a few nanoseconds: what depends on the requests alone is computed
+// once, what depends on the facts of a cluster is its FactScore, and multiplication replaces division. Factors without
+// a faster form are scored for every row if they have a weight.
 type Scorer struct {
 	asked                 Asked
 	capacity, performance int64 // weights
 	sum                   uint32
-	// inverse is 2^64 / sum, rounded up: the product with a number of 32 bits has its quotient above bit 64. See D. Lemire, O. Kaser and
+	// inverse is 2^64 / sum, rounded up: bits 64 and up of its product with a 32-bit number are the quotient. See D. Lemire, O. Kaser and
 	// N. Kurz, Faster remainder by direct computation, 2019.
 	inverse uint64
-	// others are the factors without a faster form that weigh anything.
+	// others are the factors without a faster form that have a weight.
 	others []weightedFactor
-	// amounts of CPU and memory, and the steps of how often what is free covers them.
+	// amounts of CPU and memory, and the steps by which free amounts cover them.
 	amounts [2]int64
 	steps   [2]steps
-	// exact: more than CPU and memory is requested, or so much that steps cannot be multiplied, or the headroom is another.
+	// exact: resources other than CPU and memory are requested, or so much that steps would overflow, or Packs changes the headroom.
 	exact bool
 }
 
@@ -59,7 +59,7 @@ type weightedFactor struct {
 	weight int64
 }
 
-// steps are the amounts free from which on coverage is higher.
+// steps are the free amounts from which coverage is higher.
 type steps struct{ one, two, five, ten int64 }
 
 // NewScorer makes the scorer of workloads that ask for something.
@@ -106,14 +106,14 @@ func (s *steps) coverage(free int64) int64 {
 	}
 }
 
-// Among is the scorer of the same workloads where others usually ask for this.
+// Among returns the scorer for the same workloads, given what others usually ask for.
 func (s *Scorer) Among(usual *capacity.Usual) Scorer {
 	among := *s
 	among.asked.Usual = usual
 	return among
 }
 
-// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the figures.
+// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The figures are those of the row.
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
 	for _, o := range s.others {
 		weighted += o.weight * factors[o.Factor].score(row, &s.asked)
@@ -123,8 +123,8 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 		return s.total(covered, weighted, f), s.asked.headroom(row)
 	}
 	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
-	// What is left of a feasible cluster is not negative, so that shares are in the order of their bits, and of integers the lesser is found
-	// without a branch.
+	// What is left of a feasible cluster is not negative, so the bits of shares compare like the shares, and the minimum of integers needs
+	// no branch.
 	share := math.Float64bits(MaxHeadroom)
 	if amount := s.amounts[snapshot.CPU]; amount > 0 {
 		share = min(share, math.Float64bits(float64(f.Free[snapshot.CPU]-amount)*f.PerMillion[snapshot.CPU]))
@@ -132,8 +132,8 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 	if amount := s.amounts[snapshot.Memory]; amount > 0 {
 		share = min(share, math.Float64bits(float64(f.Free[snapshot.Memory]-amount)*f.PerMillion[snapshot.Memory]))
 	}
-	// The products are off by less than a billionth. So the lesser tells on which side of a whole number the exact one is, unless it is
-	// that near to one: within 32 of the parts into which a whole one is cut here.
+	// The products are off by less than a billionth. So the minimum is on the same side of a whole number as the exact value, unless it is
+	// within 32/2^24 of one.
 	const bits, near = 24, 32
 	parts := int64(math.Float64frombits(share) * (1 << bits))
 	if least = parts >> bits; uint64(parts&(1<<bits-1)-near) >= 1<<bits-2*near {
@@ -151,7 +151,7 @@ func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
 	return int64(total)
 }
 
-// headroom is the function of this name, for requests of CPU and memory.
+// headroom computes Score.Headroom exactly, for requests of CPU and memory.
 func (s *Scorer) headroom(f *snapshot.Figures, row *snapshot.Row) int64 {
 	least, allocatable := int64(MaxHeadroom), [2]int64{row.Allocatable.CPU, row.Allocatable.Memory}
 	for i, amount := range s.amounts {

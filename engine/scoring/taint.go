@@ -12,7 +12,7 @@ import (
 // avoid is what a taint PreferNoSchedule adds to the affinity factor: as much as the annotation avoid-cluster does.
 const avoid = -50
 
-// WithTaints adds to the terms of the policies the one for taints of effect PreferNoSchedule, given what is tolerated.
+// WithTaints adds a term for taints of effect PreferNoSchedule to the terms of the policies, given the tolerations.
 func WithTaints(terms []Term, tolerations []corev1.Toleration) []Term {
 	return append(slices.Clip(terms), Term{
 		Match: Match{PreferNoSchedule: true, Tolerations: tolerations}, Factor: Affinity, OnMatch: avoid,

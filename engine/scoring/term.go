@@ -21,12 +21,12 @@ type Term struct {
 	Factor Factor
 	// OnMatch is added to the factor of a cluster that matches, Otherwise to that of one that does not.
 	OnMatch, Otherwise int64
-	// Score is the named score that OnMatch is given in proportion to: whole at 100, reversed at -100, nothing where a cluster
-	// has none that is valid. If empty, OnMatch is given whole.
+	// Score is the named score by which OnMatch is scaled: full at 100, negated at -100, zero if a cluster has no valid
+	// score. If empty, OnMatch is added in full.
 	Score string
 	// Required excludes clusters that do not match.
 	Required bool
-	// RequiredDuringExecution makes what runs on a cluster that does not match leave it, even if there is no other place. It
+	// RequiredDuringExecution makes workloads leave clusters that do not match, even if there is no other place. It
 	// implies Required.
 	RequiredDuringExecution bool
 	// Reason is the policy's own words for the term.
@@ -60,7 +60,7 @@ func (t *Term) delta(row *snapshot.Row, matches bool) int64 {
 	}
 }
 
-// OnlyNames reports whether the match selects clusters by nothing but their names.
+// OnlyNames reports whether the match selects clusters only by name.
 func (m *Match) OnlyNames() bool {
 	return len(m.ClusterNames) > 0 && m.Location == "" && m.Labels == nil && m.Capability == "" && !m.PreferNoSchedule
 }
@@ -80,7 +80,7 @@ func (m *Match) Matches(row *snapshot.Row) bool {
 		(m.Labels == nil || m.Labels.Matches(labels.Set(row.Labels)))
 }
 
-// scoreTerms is neutral plus what the terms of a factor add for a cluster, clamped to 0..100.
+// scoreTerms returns neutral plus what the terms of a factor add for a cluster, clamped to 0..100.
 func scoreTerms(f Factor, row *snapshot.Row, terms []Term) int64 {
 	score := int64(neutral)
 	for i := range terms {
