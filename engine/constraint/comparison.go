@@ -32,7 +32,7 @@ func (c *Comparison) Bind(w *workload.Workload) BoundComparison {
 	return BoundComparison{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
 }
 
-// Outcome compares for one cluster. known is false where CEL returns an error.
+// Outcome compares for one cluster. known is false if CEL returns an error.
 func (b BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
 	left, known := b.left.value(row)
 	if !known {
@@ -51,7 +51,7 @@ const (
 	FreeMemory
 )
 
-// Range returns the interval of one resource in which the comparison holds; ok is false where it depends on anything
+// Range returns the interval of one resource in which the comparison holds; ok is false if it depends on anything
 // else. Invariant: for every cluster the outcome is known, and is lo <= value <= hi. An empty interval has lo > hi.
 func (b BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
@@ -116,7 +116,7 @@ func (r relation) interval(limit int64) (lo, hi int64) {
 	}
 }
 
-// comparisonAt reads a part of an expression as a comparison; ok is false where it is anything else. hidden are the
+// comparisonAt reads a part of an expression as a comparison; ok is false if it is anything else. hidden are the
 // variables of the macros around it, which shadow names.
 func comparisonAt(e ast.Expr, typed *ast.AST, hidden []string) (c *Comparison, ok bool) {
 	r := &comparisonReader{typed: typed, hidden: hidden}
@@ -147,7 +147,7 @@ type comparisonReader struct {
 	comparison Comparison
 	typed      *ast.AST
 	hidden     []string
-	// readsSomething is whether the comparison has anything but constants.
+	// readsSomething is whether the comparison contains anything besides constants.
 	readsSomething bool
 }
 

@@ -26,13 +26,13 @@ const (
 	DefaultCostLimit = 100_000
 )
 
-// Version of the environment. It is incremented when an expression changes its meaning, or whether it compiles.
+// Version of the environment. It is incremented when the meaning of an expression changes, or whether it compiles.
 const Version = 2
 
 // MaxExpressionLength is the largest number of characters of an expression.
 const MaxExpressionLength = 4096
 
-// Options of a Compiler; the zero value is good.
+// Options of a Compiler; the zero value is ready to use.
 type Options struct {
 	// CacheSize is the number of expressions that are cached, including those that do not compile.
 	CacheSize int
@@ -45,7 +45,7 @@ type Compiler struct {
 	env       *cel.Env
 	costLimit uint64
 	cache     *lru.Cache[string, cached]
-	// conjuncts by their keys: programs share them, so that none is planned twice.
+	// conjuncts by key: programs share them, so that none is planned twice.
 	conjuncts *lru.Cache[string, *Conjunct]
 }
 
@@ -54,9 +54,9 @@ type cached struct {
 	err     error
 }
 
-// Error is a problem of an expression and its position.
+// Error is an error in an expression, with its position.
 type Error struct {
-	// Line and Column start at 1; both are 0 where the error concerns the whole expression.
+	// Line and Column start at 1; both are 0 if the error concerns the whole expression.
 	Line, Column int
 	Message      string
 }
@@ -162,8 +162,8 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	// Explain evaluates every part of the expression. The estimate covers one branch of each conditional: where all branches
-	// together could cost too much, Explain makes do with the parts that an ordinary evaluation reaches.
+	// Explain evaluates every part of the expression. The estimate covers one branch of each conditional: if all branches
+	// together could cost too much, Explain uses only the parts that an ordinary evaluation reaches.
 	option := cel.OptExhaustiveEval
 	if all := cost.Max * (1 + conditionals(checked.NativeRep().Expr())); all > c.costLimit {
 		option = cel.OptTrackState
@@ -184,7 +184,7 @@ func (c *Compiler) plan(checked *ast.AST, option cel.EvalOption) (program cel.Pr
 	return c.env.PlanProgram(ordered(checked), cel.EvalOptions(option))
 }
 
-// conditionals counts c ? a : b.
+// conditionals counts conditional expressions c ? a : b.
 func conditionals(e ast.Expr) (n uint64) {
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.Conditional {
@@ -206,7 +206,7 @@ func joined(issues []*common.Error) error {
 	return several(errs)
 }
 
-// several errors on one line.
+// several joins errors on one line.
 type several []error
 
 func (s several) Error() string {

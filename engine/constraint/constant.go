@@ -11,21 +11,21 @@ import (
 	"github.com/google/cel-go/common/types"
 )
 
-// Constant is a part of an expression that gives the same for every cluster and every workload.
+// Constant is a part of an expression that has the same result for every cluster and every workload.
 type Constant struct {
 	// Text of the part, and where it begins in the expression.
 	Text         string
 	Line, Column int
-	// Whole is set where the part is the expression.
+	// Whole is set if the part is the entire expression.
 	Whole bool
-	// Always is set where the part always holds. Otherwise it never does: it is false or an error.
+	// Always is set if the part always holds. Otherwise it never does: it is false or an error.
 	Always bool
 	// Err is why the part is always an error.
 	Err error
 }
 
-// Constants returns the largest parts of an expression that are constant: those of which every value that is compared leaves the
-// outcome the same, and computations that always fail. What a function gives is taken to be anything.
+// Constants returns the largest constant parts of an expression: those whose outcome is the same for all values that are compared,
+// and computations that always fail. Results of functions are taken to be arbitrary.
 func (c *Compiler) Constants(p *Program) []Constant {
 	f := &constantFinder{compiler: c, program: p, budget: maxConstantSteps}
 	if !f.hides() {
@@ -34,7 +34,7 @@ func (c *Compiler) Constants(p *Program) []Constant {
 	return f.found
 }
 
-// maxConstantSteps bounds the work for one expression, in parts evaluated. What would need more is not looked at.
+// maxConstantSteps bounds the work for one expression, in evaluated parts. Parts that would need more are skipped.
 const maxConstantSteps = 500_000
 
 type constantFinder struct {
@@ -44,7 +44,7 @@ type constantFinder struct {
 	found    []Constant
 }
 
-// hides reports whether a macro has a variable with the name of one of ours. What such an expression reads is not known.
+// hides reports whether a macro has a variable with the name of one of ours. Then it is not known what the expression reads.
 func (f *constantFinder) hides() (hides bool) {
 	ast.PreOrderVisit(f.program.ast.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.ComprehensionKind {
@@ -55,7 +55,7 @@ func (f *constantFinder) hides() (hides bool) {
 	return hides
 }
 
-// find looks at a part. accumulators are the variables that the macros around it make, which nobody has written.
+// find examines a part. accumulators are the variables made by the macros around it, which no author wrote.
 func (f *constantFinder) find(e ast.Expr, accumulators []string) {
 	if err := f.alwaysFails(e); err != nil {
 		f.add(e, Constant{Err: err})
@@ -90,7 +90,7 @@ func (f *constantFinder) add(e ast.Expr, c Constant) {
 	f.found = append(f.found, c)
 }
 
-// start returns the position of the first character of a part that is known, 0 where none is.
+// start returns the position of the first character of a part that is known, 0 if none is.
 func (p *Program) start(e ast.Expr) (line, column int) {
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		at := p.ast.SourceInfo().GetStartLocation(e.ID())
@@ -131,7 +131,7 @@ func (f *constantFinder) alwaysFails(e ast.Expr) error {
 	return err
 }
 
-// value computes a part without variables; nil where it has some.
+// value computes a part without variables; nil if it has any.
 func (f *constantFinder) value(e ast.Expr) (any, error) {
 	if e.Kind() == ast.LiteralKind {
 		return e.AsLiteral().Value(), nil
@@ -169,7 +169,7 @@ func (f *constantFinder) text(e ast.Expr) (text string, known bool) {
 	return text, known
 }
 
-// outcome is what a part gives.
+// outcome is the result of a part.
 type outcome uint8
 
 const (
@@ -185,14 +185,14 @@ func outcomeOf(holds bool) outcome {
 	return no
 }
 
-// outcome returns what a part always gives. Operands of && and || are independent unless they read the same, so that few have to
-// be looked at together.
+// outcome returns the constant result of a part, if it has one. Operands of && and || are independent unless they read the same, so only
+// few have to be examined together.
 func (f *constantFinder) outcome(e ast.Expr) (constant outcome, isConstant bool) {
 	for function, decisive := range map[string]outcome{operators.LogicalAnd: no, operators.LogicalOr: yes} {
 		if !isCall(e, function) {
 			continue
 		}
-		all := true // give the same, and not what decides
+		all := true // each is constant, and none decides the result
 		for _, group := range f.dependent(joinedBy(function, e)) {
 			d := &domain{constantFinder: f}
 			given, same := d.only(d.joined(function, group))
@@ -226,7 +226,7 @@ func (f *constantFinder) dependent(operands []ast.Expr) (groups [][]ast.Expr) {
 	return groups
 }
 
-// domain has the terms that a part compares, each with one value for every way in which the comparisons can come out.
+// domain holds the terms that a part compares, each with one value for every possible outcome of the comparisons.
 //
 // Invariant: whatever the clusters and workloads are, the outcome of a part is that for one of the assignments.
 type domain struct {
@@ -239,7 +239,7 @@ type domain struct {
 	nodes int
 }
 
-// value of a term; an error where failed is set.
+// value of a term; an error if failed is set.
 type value struct {
 	number int64
 	text   string
@@ -249,8 +249,8 @@ type value struct {
 // node evaluates a part for the current assignment.
 type node func() outcome
 
-// only returns what a node gives for every assignment; same is false where it gives different outcomes. That it fails is the same
-// as that it does not hold.
+// only returns the outcome of a node if it is the same for every assignment; same is false if it is not. Failing counts as
+// not holding.
 func (d *domain) only(n node) (given outcome, same bool) {
 	d.assigned = make([]int, len(d.values))
 	for {
@@ -272,7 +272,7 @@ func (d *domain) only(n node) (given outcome, same bool) {
 	}
 }
 
-// next makes the next assignment.
+// next advances to the next assignment.
 func (d *domain) next() bool {
 	for i := range d.assigned {
 		if d.assigned[i]++; d.assigned[i] < len(d.values[i]) {
@@ -283,7 +283,7 @@ func (d *domain) next() bool {
 	return false
 }
 
-// term returns the index of a term, with more values that it can have.
+// term returns the index of a term, adding values that it can have.
 func (d *domain) term(key string, values ...value) int {
 	i := slices.Index(d.keys, key)
 	if i < 0 {
@@ -363,7 +363,7 @@ func (d *domain) joined(function string, operands []ast.Expr) node {
 	}
 }
 
-// unknown is a part that can be true, false, or an error unless it asks for the presence of a key.
+// unknown is a part that can be true, false, or an error unless it tests for the presence of a key.
 func (d *domain) unknown(e ast.Expr) node {
 	values := []value{{number: 0}, {number: 1}}
 	if _, presence := chainOf(e); !presence && !isPresence(e) {
@@ -378,7 +378,7 @@ func (d *domain) unknown(e ast.Expr) node {
 	}
 }
 
-// comparison compares a term of integers or strings with constants, or two terms with each other; nil where it is anything else.
+// comparison compares a term of integers or strings with constants, or two terms with each other; nil for anything else.
 func (d *domain) comparison(call ast.CallExpr) node {
 	left, right := call.Args()[0], call.Args()[1]
 	r, isRelation := relations[call.FunctionName()]
@@ -416,7 +416,7 @@ func (d *domain) comparison(call ast.CallExpr) node {
 	return nil
 }
 
-// around returns a number with those next to it.
+// around returns a number and its neighbors.
 func around(n int64) []value {
 	values := []value{{number: n}}
 	if n > math.MinInt64 {
@@ -428,7 +428,7 @@ func around(n int64) []value {
 	return values
 }
 
-// against compares a term with something constant. values are some for every outcome.
+// against compares a term with a constant. values includes one for every outcome.
 func (d *domain) against(e ast.Expr, holds func(value) bool, values ...value) node {
 	least, most, sure := rangeOf(e)
 	values = slices.DeleteFunc(values, func(v value) bool { return v.number < least || v.number > most })
@@ -476,7 +476,7 @@ func (d *domain) related(left, right ast.Expr, r relation) node {
 	}
 }
 
-// rangeOf returns the least and the largest number that a term can be; sure is false where it can be an error.
+// rangeOf returns the least and the largest value of a numeric term; sure is false if it can be an error.
 func rangeOf(e ast.Expr) (least, most int64, sure bool) {
 	if isCall(e, "size") {
 		_, sure = chainOf(append(partsOf(e), e)[0])

@@ -15,7 +15,7 @@ import (
 // stepsPerCost is the number of matching steps that cost one unit of CEL.
 const stepsPerCost = 10
 
-// estimator implements checker.CostEstimator: it knows how large the fields are that expressions read.
+// estimator implements checker.CostEstimator: it knows the maximum size of the fields that expressions read.
 type estimator struct{}
 
 func (estimator) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
@@ -45,10 +45,10 @@ const (
 	itemsOf  = "@items"
 )
 
-// textBound is how many characters the text at a path can have.
+// textBound returns the maximum number of characters of the text at a path.
 func textBound(path []string) int {
 	switch {
-	case path[len(path)-1] == keysOf || len(path) == 2: // names, kinds and their like
+	case path[len(path)-1] == keysOf || len(path) == 2: // names, kinds and similar
 		return maxKey
 	case slices.Contains(path, "labels"):
 		return maxLabel
@@ -148,7 +148,7 @@ func matchingCost(b estimator, function string, target *checker.AstNode, args []
 	}
 	pattern, ok := literal(args[0].Expr())
 	if !ok {
-		return nil // refused already
+		return nil // already refused
 	}
 	steps, err := stepsOf(pattern)
 	if err != nil {
@@ -156,12 +156,12 @@ func matchingCost(b estimator, function string, target *checker.AstNode, args []
 	}
 	size := b.sizeOf(text)
 	looks := size
-	if function == "findAll" { // each match may scan all that is left
+	if function == "findAll" { // each match may scan the rest of the text
 		looks = size.Multiply(size)
 	}
 	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(
 		looks.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
-	if function != "matches" { // what is found is part of the text
+	if function != "matches" { // the matches are parts of the text
 		estimate.ResultSize = &checker.SizeEstimate{Max: size.Max}
 	}
 	return estimate

@@ -15,19 +15,19 @@ import (
 
 // Cause is a conjunct that does not hold.
 type Cause struct {
-	// Expression is the part, as CEL, and Span where it stands in the text of the whole.
+	// Expression is the part, as CEL, and Span its location in the text of the whole.
 	Expression string
 	Span       Span
-	// Err is set where the part cannot be evaluated.
+	// Err is set if the part cannot be evaluated.
 	Err error
 	// Observed are the values that the part read.
 	Observed []Observation
-	// Remedies are the smallest changes to the cluster that make the part hold: any of them will do.
+	// Remedies are the smallest changes to the cluster that make the part hold: any one of them is enough.
 	Remedies []remedy.Option
 }
 
-// Explain returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
-// when it is asked for and costs much more than Eval.
+// Explain returns the parts, joined by &&, that keep the expression from holding; none if it holds. It is computed on request
+// and costs much more than Eval.
 func (p *Program) Explain(v *Variables) []Cause {
 	if err := within(p.checks, v); err != nil {
 		less := remedy.Words("less of what the constraint reads")
@@ -52,7 +52,7 @@ func (p *Program) Explain(v *Variables) []Cause {
 // explanation is one evaluation of every part of an expression.
 type explanation struct {
 	*Program
-	// tracker evaluates every part, also for a cluster that has changed.
+	// tracker evaluates every part, including for a changed cluster.
 	tracker   cel.Program
 	state     interpreter.EvalState
 	variables *Variables
@@ -77,7 +77,7 @@ func (w *explanation) causes(e ast.Expr) (causes []Cause) {
 	return []Cause{cause}
 }
 
-// value returns the value of a part of the expression; nil where there is none.
+// value returns the value of a part of the expression; nil if there is none.
 func (w *explanation) value(e ast.Expr) ref.Val {
 	if e.Kind() == ast.LiteralKind {
 		return e.AsLiteral()
@@ -94,7 +94,7 @@ func (w *explanation) value(e ast.Expr) ref.Val {
 	return nil
 }
 
-// cause is a part of the expression that does not hold.
+// cause returns the cause for a part of the expression that does not hold.
 func (p *Program) cause(e ast.Expr) Cause {
 	return Cause{Expression: p.text(e), Span: p.spans()[e.ID()]}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Sizes up to which an expression is costed. It is not evaluated over an object that is larger.
+// Sizes up to which expressions are costed. An expression is not evaluated over a larger object.
 const (
 	maxEntries   = 256 // of a map
 	maxItems     = 64  // of a list
@@ -21,13 +21,13 @@ const (
 	maxText      = 4096
 )
 
-// check verifies that one field is no larger than expressions that read it are costed for.
+// check verifies that one field is no larger than assumed in the cost of expressions that read it.
 type check struct {
 	field string
 	check func(field string, v *Variables) error
 }
 
-// sizeChecks lists the fields that can be too large, whether or not the API server limits them too.
+// sizeChecks lists the fields that can be too large, whether or not the API server limits them as well.
 var sizeChecks = []check{
 	{"cluster.name", func(f string, v *Variables) error { return short(f, v.Row.Name, maxKey) }},
 	{"cluster.location", func(f string, v *Variables) error { return short(f, v.Row.Location, maxKey) }},
@@ -73,7 +73,7 @@ func within(bounds []check, v *Variables) error {
 }
 
 func resources(field string, v *Variables) error {
-	// free has every resource that allocatable, allocated or reserved has, if only as a negative amount.
+	// free has every resource that allocatable, allocated or reserved has, if only with a negative amount.
 	return names(field, v.Row.Free.Extended)
 }
 
@@ -108,7 +108,7 @@ func small(field string, m map[string]string, most int) error {
 	if err := entries(field, len(m), maxEntries); err != nil {
 		return err
 	}
-	var key, value string // the longest, so that the message does not depend on the order of the map
+	var key, value string // the longest ones, so that the message does not depend on the order of the map
 	for k, v := range m {
 		if len(k) > len(key) {
 			key = k

@@ -10,28 +10,28 @@ import (
 
 // Mention is a literal that an expression compares a field with, or looks up in it.
 type Mention struct {
-	// Field is for example cluster.location, capacity.free or, of the elements of a list, capability.type.
+	// Field is for example cluster.location, capacity.free or, for the elements of a list, capability.type.
 	Field string
-	// Key that is looked up in the field, where Keyed.
+	// Key that is looked up in the field, if Keyed.
 	Key   string
 	Keyed bool
-	// Operator by which the field, or its entry under the key, is compared, as if it stood on the left: a relation such as == or
-	// >=, or one of startsWith, endsWith, contains and matches. The elements of a list are compared one by one. It is empty where
+	// Operator by which the field, or its entry under the key, is compared, written as if it were on the left: a relation such as == or
+	// >=, or one of startsWith, endsWith, contains and matches. The elements of a list are compared one by one. It is empty if
 	// a key is only looked up.
 	Operator string
 	// Value that it is compared with: a string or an int64.
 	Value any
-	// Unlike is set where the expression can hold because the field has another value, as in != or below a negation.
+	// Unlike is set if the expression can hold because the field has another value, as in != or below a negation.
 	Unlike bool
-	// Optional is set where the expression says what holds without the key.
+	// Optional is set if the expression defines what happens without the key.
 	Optional bool
-	// Alternative is set where another element of a list, or another operand of || about clusters, may do as well.
+	// Alternative is set if another element of a list, or another operand of || about clusters, may satisfy the expression as well.
 	Alternative bool
 	// Where the literal begins in the expression.
 	Line, Column int
 }
 
-// Mentions returns the literals that an expression holds against fields, in the order of the expression.
+// Mentions returns the literals that an expression compares with fields, in the order of the expression.
 func (p *Program) Mentions() []Mention {
 	r := &mentionReader{program: p}
 	r.read(p.ast.Expr(), asked, false)
@@ -106,7 +106,7 @@ func (r *mentionReader) field(e ast.Expr) (name string, typ *types.Type, ok bool
 	return strings.ToLower(short) + "." + e.AsSelect().FieldName(), r.program.ast.GetType(e.ID()), true
 }
 
-// lookUp recognizes the look-up of a key in a field that is a map.
+// lookUp recognizes the look-up of a key in a map field.
 func (r *mentionReader) lookUp(e ast.Expr) (m Mention, ok bool) {
 	operand, key, ok := lookupAt(e)
 	if !ok {
@@ -124,7 +124,7 @@ func (r *mentionReader) lookUp(e ast.Expr) (m Mention, ok bool) {
 	case isCall(e, operators.Index, operators.OptIndex, operators.OptSelect):
 		m.Line, m.Column = r.program.start(e.AsCall().Args()[1])
 	case !isPresence(e):
-		if at := r.program.ast.SourceInfo().GetStartLocation(e.ID()); at.Line() > 0 { // that of the dot
+		if at := r.program.ast.SourceInfo().GetStartLocation(e.ID()); at.Line() > 0 { // the position of the dot
 			m.Line, m.Column = at.Line(), at.Column()+2
 		}
 	}
@@ -181,7 +181,7 @@ func (r *mentionReader) comparison(call ast.CallExpr, wanted polarity, alternati
 	}
 }
 
-// subject recognizes a field, an entry of one, or what sums of and differences between entries of one key are about.
+// subject recognizes a field, an entry of one, or the common key of sums of and differences between entries.
 func (r *mentionReader) subject(e ast.Expr) (m Mention, ok bool) {
 	if isCall(e, "orValue") && isOptional(e.AsCall().Target()) {
 		e = e.AsCall().Target()

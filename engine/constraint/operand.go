@@ -17,7 +17,7 @@ import (
 type operand interface {
 	// bind substitutes the values of a workload.
 	bind(*workload.Workload) operand
-	// value of a bound operand for a cluster. known is false where CEL returns an error.
+	// value of a bound operand for a cluster. known is false if CEL returns an error.
 	value(*snapshot.Row) (n int64, known bool)
 }
 
@@ -48,7 +48,7 @@ func (f failure) value(*snapshot.Row) (int64, bool)         { return 0, false }
 func (s *clusterValue) bind(*workload.Workload) operand     { return s }
 func (s *clusterValue) value(r *snapshot.Row) (int64, bool) { return s.read(r) }
 func (d workloadValue) bind(w *workload.Workload) operand   { return constantOr(d(w)) }
-func (d workloadValue) value(*snapshot.Row) (int64, bool)   { return 0, false } // it has none before it is bound
+func (d workloadValue) value(*snapshot.Row) (int64, bool)   { return 0, false } // unknown before it is bound
 
 func constantOr(n int64, known bool) operand {
 	if !known {
@@ -189,7 +189,7 @@ func (r *comparisonReader) amount(e ast.Expr, give func(n int64, found bool) (in
 	return nil, false
 }
 
-// field recognizes a field of a variable; both are empty where there is none.
+// field recognizes a field of a variable; both results are empty if there is none.
 func (r *comparisonReader) field(e ast.Expr) (variable, field string) {
 	chain, ok := chainOf(e)
 	if !ok || len(chain.steps) != 1 || slices.Contains(r.hidden, chain.root) {
@@ -214,7 +214,7 @@ var (
 	}
 )
 
-// resourceAt returns the resource that an amount is of, 0 where clusters are not sorted by it.
+// resourceAt returns the resource of an amount, 0 if clusters are not sorted by it.
 func resourceAt(e ast.Expr) Resource {
 	switch u, _ := useAt(e); u {
 	case use{"capacity", "free", capacity.CPU, true}:

@@ -46,7 +46,7 @@ func (p *path) read(v *Variables) string {
 	return shorten(value)
 }
 
-// value returns the value at the path; found is false where there is none.
+// value returns the value at the path; found is false if there is none.
 func (p *path) value(v *Variables) (current any, found bool) {
 	current, _ = v.ResolveName(p.root)
 	for _, s := range p.steps {
@@ -136,7 +136,7 @@ var variables = map[string]*object{
 	"cluster": clusterType, "capacity": capacityType, "workload": workloadType, "placement": placementType,
 }
 
-// keyOf reads "b" in a, a.?b and a[?"b"] as the path a["b"]: a workload may be known by this key alone.
+// keyOf reads "b" in a, a.?b and a[?"b"] as the path a["b"]: this key alone may be known of a workload.
 func keyOf(e ast.Expr) (chain path, ok bool) {
 	operand, key, ok := lookupAt(e)
 	if !ok {
@@ -150,7 +150,7 @@ func keyOf(e ast.Expr) (chain path, ok bool) {
 	return chain, true
 }
 
-// chainOf reads an expression as a path; ok is false where it is anything else.
+// chainOf reads an expression as a path; ok is false if it is anything else.
 func chainOf(e ast.Expr) (chain path, ok bool) {
 	var key string
 	var operand ast.Expr

@@ -23,7 +23,7 @@ type Program struct {
 	explainer func() (cel.Program, error)
 	ast       *ast.AST
 	conjuncts []*Conjunct
-	// spans are where the parts stand that Explain names.
+	// spans are the locations of the parts that Explain names.
 	spans func() map[int64]Span
 }
 
@@ -38,7 +38,7 @@ type Variables struct {
 type Observation struct {
 	// Path in CEL, for example capacity.free.cpu.
 	Path string
-	// Value in CEL, shortened where it is long; "absent" where there is none.
+	// Value in CEL, shortened if it is long; "absent" if there is none.
 	Value string
 }
 

@@ -16,7 +16,7 @@ type Reads struct {
 	Workload workload.Reads
 }
 
-// readsOf returns what an expression or a part of one reads. A macro's variable that has the name of one of ours counts
+// readsOf returns what an expression or a part of one reads. A macro's variable with the name of one of ours counts
 // as ours, which errs on the safe side.
 func readsOf(e ast.Expr) (reads Reads) {
 	walkUses(e, func(u use) {
@@ -34,7 +34,7 @@ func readsOf(e ast.Expr) (reads Reads) {
 	return reads
 }
 
-// lasting reports whether an expression reads only what clusters, workloads and placements are.
+// lasting reports whether an expression reads only lasting properties of clusters, workloads and placements.
 func (p *Program) lasting(e ast.Expr) bool {
 	lasts := true
 	walkUses(e, func(u use) {
@@ -55,7 +55,7 @@ func (p *Program) lasting(e ast.Expr) bool {
 	return lasts
 }
 
-// checksFor returns the size checks of the fields that an expression reads, and of no others: a field that it does not read
+// checksFor returns the size checks of exactly the fields that an expression reads: a field that it does not read
 // must not keep it from being evaluated. A single amount has no size.
 func checksFor(e ast.Expr) (needed []check) {
 	used := map[string]bool{}
@@ -95,9 +95,9 @@ func shortAt(field string, m map[string]string, keys []string, most int) error {
 // use is one occurrence of a variable.
 type use struct {
 	variable string
-	// field that is read; empty where the variable is used as a whole.
+	// field that is read; empty if the variable is used as a whole.
 	field string
-	// key of the field, where isKey.
+	// key of the field, if isKey.
 	key   string
 	isKey bool
 }

@@ -62,7 +62,7 @@ func literal(e ast.Expr) (text string, ok bool) {
 	return text, ok
 }
 
-// stepsOf returns the number of steps that matching takes for each character at most.
+// stepsOf returns the maximum number of steps that matching takes for each character.
 func stepsOf(pattern string) (int, error) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {

@@ -21,7 +21,7 @@ const maxOptions = 8
 // option is one way to make a part of the expression hold: changes that are made together.
 type option = remedy.Option
 
-// remedies returns the smallest changes that make a part of the expression true: any of them will do. Each is tried first.
+// remedies returns the smallest changes that make a part of the expression true: any one of them is enough. Each has been tried.
 func (w *explanation) remedies(e ast.Expr) []option {
 	all := w.options(e, true)
 	options := slices.DeleteFunc(slices.Clone(all), func(o option) bool { return !o.Tried() || !w.admits(e, o) })
@@ -52,10 +52,10 @@ func (w *explanation) admits(e ast.Expr, o option) bool {
 	return value == types.True
 }
 
-// maxSearchedCost is the cost up to which an expression is evaluated again and again to find out how much has to be free.
+// maxSearchedCost is the cost up to which an expression is evaluated repeatedly to find out how much has to be free.
 const maxSearchedCost = 10_000
 
-// search looks for the least that has to be free of a resource that a part of the expression reads.
+// search finds the least amount that has to be free of a resource that a part of the expression reads.
 func (w *explanation) search(e ast.Expr) []option {
 	if w.cost > maxSearchedCost {
 		return nil
@@ -114,7 +114,7 @@ func (w *explanation) options(e ast.Expr, want bool) []option {
 
 func one(c remedy.Change) []option { return []option{{c}} }
 
-// words says that a part of the expression has to be true, or false.
+// words returns a change described only in words: a part of the expression has to be true, or false.
 func (w *explanation) words(e ast.Expr, want bool) remedy.Change {
 	if want {
 		return remedy.Words(w.text(e))
@@ -122,7 +122,7 @@ func (w *explanation) words(e ast.Expr, want bool) remedy.Change {
 	return remedy.Words("not " + w.text(e))
 }
 
-// operands returns what has to change of the operands of && or ||: all of them, or any.
+// operands returns what has to change in the operands of && or ||: all of them, or any.
 func (w *explanation) operands(e ast.Expr, want bool) (options []option) {
 	all := isCall(e, operators.LogicalAnd) == want
 	if all {
@@ -165,7 +165,7 @@ func (w *explanation) existence(e ast.Expr, want bool) string {
 	return map[bool]string{true: "a ", false: "no "}[want] + one + " where " + w.text(macro.AsCall().Args()[1])
 }
 
-// membership is what makes "key" in cluster.labels, or cluster.location in [...], hold.
+// membership returns the change that makes "key" in cluster.labels, or cluster.location in [...], hold.
 func (w *explanation) membership(e ast.Expr, want bool) remedy.Change {
 	element, container := e.AsCall().Args()[0], e.AsCall().Args()[1]
 	if of, ok := chainOf(container); ok && of.isLabels() {
@@ -192,7 +192,7 @@ func (w *explanation) membership(e ast.Expr, want bool) remedy.Change {
 	return w.words(e, want)
 }
 
-// negated and mirrored map operators to those of the opposite comparison, and of that with its sides swapped.
+// negated and mirrored map operators to those of the opposite comparison, and of the comparison with its sides swapped.
 var (
 	negated = map[string]string{
 		operators.Equals: operators.NotEquals, operators.NotEquals: operators.Equals,
@@ -209,7 +209,7 @@ var (
 	}
 )
 
-// comparison is what makes a comparison of a cluster's field with a value hold; without text for any other comparison.
+// comparison returns the change that makes a comparison of a cluster's field with a value hold; without text for any other comparison.
 func (w *explanation) comparison(call ast.CallExpr, want bool) (none remedy.Change) {
 	operator := call.FunctionName()
 	if negated[operator] == "" {
@@ -251,7 +251,7 @@ func (w *explanation) comparison(call ast.CallExpr, want bool) (none remedy.Chan
 	}
 }
 
-// amount is by how much a resource has to grow or shrink.
+// amount returns the change by which a resource has to grow or shrink.
 func (w *explanation) amount(subject path, operator string, left ast.Expr, value ref.Val) (none remedy.Change) {
 	wanted, ok := value.(types.Int)
 	if !ok || words[operator] == "" {
@@ -271,7 +271,7 @@ func (w *explanation) amount(subject path, operator string, left ast.Expr, value
 		}
 		return remedy.FreeAs(text, remedy.More{Resource: resource, Amount: w.unused(resource, int64(wanted))})
 	}
-	is, _ := w.value(left).(types.Int) // 0 where there is none
+	is, _ := w.value(left).(types.Int) // 0 if there is none
 	difference := int64(wanted - is)
 	if field == "free" && difference > 0 {
 		return remedy.Free(remedy.More{Resource: resource, Amount: difference})
@@ -279,7 +279,7 @@ func (w *explanation) amount(subject path, operator string, left ast.Expr, value
 	return remedy.Amount(field, resource, difference)
 }
 
-// unused is how much of what is in use of a resource has to go for a utilization of at most that percentage, which is
+// unused returns how much of the used amount of a resource has to go for a utilization of at most that percentage, which is
 // truncated.
 func (w *explanation) unused(resource string, percent int64) int64 {
 	row := w.variables.Row
@@ -346,10 +346,10 @@ func (p *path) set(text, value string) remedy.Change {
 	}
 }
 
-// other gives a field of the cluster a value that nobody names.
+// other gives a field of the cluster a value that no expression names.
 func (p *path) other(text string) remedy.Change { return p.set(text, "other") }
 
-// plain writes a value as in a label.
+// plain formats a value as in a label.
 func plain(value ref.Val) string {
 	if s, ok := value.(types.String); ok && s != "" {
 		return string(s)

@@ -9,11 +9,11 @@ import (
 	"github.com/google/cel-go/parser/gen"
 )
 
-// Span is where a part of an expression stands in its text, in characters (Unicode code points) from 0. End is that after the last one.
+// Span is the location of a part of an expression in its text, in characters (Unicode code points) from 0. End is after the last one.
 type Span struct{ Start, End int }
 
-// spansOf returns where an expression and the operands of its top-level && stand, by their IDs: without the white space, the comments
-// and the parentheses around them. CEL keeps where each && stands; what is between two of them is an operand.
+// spansOf returns the locations of an expression and of the operands of its top-level &&, by ID: without the white space, comments
+// and parentheses around them. CEL records where each && is; the text between two of them is an operand.
 func spansOf(text string, of *ast.AST) map[int64]Span {
 	spans := map[int64]Span{}
 	var visit func(e ast.Expr, tokens []antlr.Token)
@@ -32,7 +32,7 @@ func spansOf(text string, of *ast.AST) map[int64]Span {
 	return spans
 }
 
-// tokensOf returns what CEL reads of a text, without white space and comments.
+// tokensOf returns the tokens that CEL reads from a text, without white space and comments.
 func tokensOf(text string) []antlr.Token {
 	stream := antlr.NewCommonTokenStream(gen.NewCELLexer(antlr.NewInputStream(text)), antlr.TokenDefaultChannel)
 	stream.Fill()
@@ -41,7 +41,7 @@ func tokensOf(text string) []antlr.Token {
 	})
 }
 
-// unwrapped leaves out the pairs of parentheses around all tokens.
+// unwrapped removes the pairs of parentheses around all tokens.
 func unwrapped(tokens []antlr.Token) []antlr.Token {
 	for tokens[0].GetTokenType() == gen.CELLexerLPAREN && closing(tokens) == len(tokens)-1 {
 		tokens = tokens[1 : len(tokens)-1]
@@ -49,7 +49,7 @@ func unwrapped(tokens []antlr.Token) []antlr.Token {
 	return tokens
 }
 
-// closing returns which token closes the parenthesis that the first one opens.
+// closing returns the index of the token that closes the first parenthesis.
 func closing(tokens []antlr.Token) int {
 	open := 0
 	return slices.IndexFunc(tokens, func(t antlr.Token) bool {

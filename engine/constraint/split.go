@@ -23,11 +23,11 @@ const MaxComparisons = 3
 type Conjunct struct {
 	text, key   string
 	comparisons []*Comparison
-	// rest returns the program of the rest, planned on first use; nil where there is no rest.
+	// rest returns the program of the rest, planned on first use; nil if there is no rest.
 	rest   func() cel.Program
 	reads  Reads
 	checks []check
-	// lasting is set where the conjunct reads only what clusters and workloads are.
+	// lasting is set if the conjunct reads only lasting properties of clusters and workloads.
 	lasting bool
 }
 
@@ -46,12 +46,12 @@ func (c *Conjunct) Bare() bool { return c.rest == nil }
 // Reads returns what the rest reads.
 func (c *Conjunct) Reads() Reads { return c.reads }
 
-// Lasting reports whether the conjunct reads only what clusters, workloads and placements are: neither what changes by itself, which
-// is capacity, taints, conditions and whether a capability is available, nor what a workload is scaled to.
+// Lasting reports whether the conjunct reads only lasting properties of clusters, workloads and placements: neither what changes by itself,
+// such as capacity, taints, conditions and the availability of capabilities, nor what a workload is scaled to.
 func (c *Conjunct) Lasting() bool { return c.lasting }
 
-// Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding is set where Comparisons()[i] holds, bit
-// i of failing where it is an error. An error of a comparison may not matter, as in false && error; an error of the rest
+// Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding is set if Comparisons()[i] holds, bit
+// i of failing if it is an error. An error of a comparison may not matter, as in false && error; an error of the rest
 // counts as not holding.
 func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	if c.Bare() {
@@ -67,7 +67,7 @@ func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 // Denies reports whether a conjunct without comparisons is false, rather than an error.
 func (c *Conjunct) Denies(v *Variables) bool { return c.evaluate(v, v) == types.False }
 
-// evaluate returns the value of the rest; an error is one other than true and false.
+// evaluate returns the value of the rest; an error is a value other than true and false.
 func (c *Conjunct) evaluate(v *Variables, activation interpreter.Activation) ref.Val {
 	if within(c.checks, v) != nil {
 		return nil
@@ -143,7 +143,7 @@ type abstraction struct {
 	// rest is a copy of the part in which outcomes replace comparisons.
 	rest        ast.Expr
 	comparisons []*Comparison
-	// keys of the comparisons: a repeated comparison is taken once.
+	// keys of the comparisons: a repeated comparison is taken out once.
 	keys []string
 }
 
@@ -193,7 +193,7 @@ func isOutcome(e ast.Expr) bool {
 	return e.Kind() == ast.IdentKind && slices.Contains(outcomeNames[:], e.AsIdent())
 }
 
-// planRest plans the rest; nil where that fails, which it does not where the whole can be planned.
+// planRest plans the rest; nil if that fails, which it does not if the whole can be planned.
 func (c *Compiler) planRest(a *abstraction) cel.Program {
 	whole := a.program.ast
 	if a.rest.ID() == whole.Expr().ID() && len(a.comparisons) == 0 {

@@ -170,7 +170,7 @@ func (m *resourceMap) Find(key ref.Val) (ref.Val, bool) {
 	return types.Int(amount), found
 }
 
-// amount is Find for Go.
+// amount is Find for use from Go.
 func (m *resourceMap) amount(name string) (amount int64, found bool) {
 	switch name {
 	case capacity.CPU:

@@ -16,12 +16,12 @@ import (
 
 func affinityPath(i int) *field.Path { return spec.Child("workloadAffinity").Index(i) }
 
-// affinityKey is the topology key of a term.
+// affinityKey returns the topology key of a term.
 func affinityKey(t *v1alpha1.WorkloadAffinityTerm) string {
 	return cmp.Or(t.TopologyKey, v1alpha1.TopologyKeyCluster)
 }
 
-// affinityKeys reports topology keys of terms that no cluster has a value of.
+// affinityKeys reports topology keys of terms for which no cluster has a value.
 func affinityKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i := range p.Spec.WorkloadAffinity {
 		t := &p.Spec.WorkloadAffinity[i]
@@ -37,7 +37,7 @@ func affinityKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 }
 
-// contradictoryAffinity reports selectors of others that match nothing, and terms that ask for the same and its contrary.
+// contradictoryAffinity reports selectors of others that match nothing, and terms that ask for something and its opposite.
 func contradictoryAffinity(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	terms := p.Spec.WorkloadAffinity
 	for i := range terms {
@@ -53,7 +53,7 @@ func contradictoryAffinity(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *
 	}
 }
 
-// affinityToNothing reports terms about workloads of which none is given.
+// affinityToNothing reports terms about workloads if none of the given workloads match.
 func affinityToNothing(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i := range p.Spec.WorkloadAffinity {
 		t := &p.Spec.WorkloadAffinity[i]
@@ -69,7 +69,7 @@ func affinityToNothing(p *v1alpha1.WorkloadPlacement, w *Workspace, report *repo
 	}
 }
 
-// circles reports placements whose workloads can never be placed, since they and others each ask for one of the others first.
+// circles reports placements whose workloads can never be placed, because they and others each ask for one of the others first.
 func circles(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if len(report.findings) > 0 || len(p.Spec.WorkloadAffinity) == 0 {
 		return
@@ -108,7 +108,7 @@ func (w *Workspace) waiting() map[*workload.Workload]*v1alpha1.WorkloadPlacement
 	slices.SortFunc(placements, func(a, b *v1alpha1.WorkloadPlacement) int { return placement.ByAge(a, b) })
 	selectors, terms := make([]placement.Selector, len(placements)), make([][]placement.Others, len(placements))
 	for i, p := range placements {
-		selectors[i], _ = placement.CompileSelector(p) // one that is wrong selects nothing
+		selectors[i], _ = placement.CompileSelector(p) // an invalid one selects nothing
 		for j := range p.Spec.WorkloadAffinity {
 			t := &p.Spec.WorkloadAffinity[j]
 			if others, err := placement.CompileOthers(affinityPath(j), t, p.Namespace); err == nil && t.Required && t.Type == v1alpha1.WorkloadsAttract {

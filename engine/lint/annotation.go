@@ -18,13 +18,13 @@ var (
 	metadataAnnotations = field.NewPath("metadata", "annotations")
 )
 
-// isMisspelt reports whether the key of an annotation is meant for us, and is none of those that are read.
+// isMisspelt reports whether the key of an annotation is meant for us, and is not one of those that are read.
 func isMisspelt(key string, read []string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return !slices.Contains(read, key) && (prefix == v1alpha1.SchemeGroupVersion.Group || spelling.Typo(key, read) != "")
 }
 
-// workloadAnnotations reports annotations of a workload that name what is not there, are misspelt, or stand elsewhere.
+// workloadAnnotations reports annotations of a workload that name something that does not exist, are misspelt, or belong elsewhere.
 func workloadAnnotations(o Workload, w *Workspace, report *report) {
 	for _, key := range slices.Sorted(maps.Keys(o.GetAnnotations())) {
 		value, at := o.GetAnnotations()[key], metadataAnnotations.Key(key)
@@ -70,7 +70,7 @@ func workloadAnnotations(o Workload, w *Workspace, report *report) {
 	}
 }
 
-// deliveryAnnotations reports annotations about delivery that cannot be read, so that the workload is not delivered.
+// deliveryAnnotations reports annotations about delivery that are invalid, so that the workload is not delivered.
 func deliveryAnnotations(o Workload, _ *Workspace, report *report) {
 	annotations := o.GetAnnotations()
 	check := func(key string, err error) {
@@ -86,12 +86,12 @@ func deliveryAnnotations(o Workload, _ *Workspace, report *report) {
 	check(v1alpha1.AnnotationWave, err)
 }
 
-// policiesRead reports whether the policies look for an annotation, or look at all and it resembles none of ours.
+// policiesRead reports whether the policies read an annotation, or read all of them and its key resembles none of ours.
 func (w *Workspace) policiesRead(key string) bool {
 	return slices.Contains(w.Policies.Annotations, key) || w.Policies.Fields&workload.Annotations != 0 && spelling.Nearest(key, v1alpha1.WorkloadAnnotations) == ""
 }
 
-// placementAnnotations reports annotations of a placement that are misspelt, have a value without meaning, or stand elsewhere.
+// placementAnnotations reports annotations of a placement that are misspelt, have a meaningless value, or belong elsewhere.
 func placementAnnotations(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	read := slices.Sorted(maps.Keys(v1alpha1.PlacementAnnotations))
 	for _, key := range slices.Sorted(maps.Keys(p.Annotations)) {

@@ -21,7 +21,7 @@ var configMaps = []check[*corev1.ConfigMap]{
 	{Warning, codePolicySet, policySet},
 }
 
-// ConfigMap returns what of a ConfigMap looks like a policy and is not loaded. It says nothing about ConfigMaps that are not
+// ConfigMap reports parts of a ConfigMap that look like policies and are not loaded. It reports nothing for ConfigMaps that are not
 // about policies.
 func ConfigMap(configMap *corev1.ConfigMap) []Finding {
 	return run(configMaps, "ConfigMap "+configMap.Namespace+"/"+configMap.Name, configMap, nil)
@@ -79,7 +79,7 @@ func policyLabel(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	}
 }
 
-// policySet reports policies of a set that there is not: they are in force nowhere.
+// policySet reports policies of a set that does not exist: they are in force nowhere.
 func policySet(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	set := policy.SetOf(configMap)
 	if policy.HasModules(configMap) && set != "" && set != v1alpha1.PolicySetShadow {
@@ -108,7 +108,7 @@ func notLoaded(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	}
 }
 
-// policyKey is a key with the ending of a policy.
+// policyKey returns a key with the extension of a policy.
 func policyKey(key string) string {
 	for _, ending := range []string{".txt", ".yaml", ".rego", ".Rego", ".REGO", ".reg"} {
 		key = strings.TrimSuffix(key, ending)

@@ -20,7 +20,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// eachConstraint visits the constraints that compile, those of fallback groups included, and where their expressions stand.
+// eachConstraint visits the constraints that compile, including those of fallback groups, with the paths of their expressions.
 func eachConstraint(p *v1alpha1.WorkloadPlacement, w *Workspace, visit func(*constraint.Program, *field.Path)) {
 	for at, c := range placement.EachConstraint(p) {
 		if program, err := w.Constraints.Compile(c.Expression); err == nil {
@@ -64,11 +64,11 @@ func alwaysTrue(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
-// maxEvaluated bounds what is evaluated of the constraints of a placement, in units of CEL's costs. Nothing is said of what is beyond.
+// maxEvaluated bounds the evaluation of a placement's constraints, in units of CEL's costs. Nothing is reported beyond it.
 const maxEvaluated = 10_000_000
 
-// neverHolds reports constraints that no cluster of the fleet meets for any of the workloads given, whatever is free and however the
-// clusters are. Of those in which a name is unknown that has been said.
+// neverHolds reports constraints that no cluster of the fleet meets for any of the given workloads, whatever is free and whatever the
+// clusters' conditions are. Constraints with an unknown name have been reported already.
 func neverHolds(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	known := w.known(p)
 	eachConstraint(p, w, func(program *constraint.Program, at *field.Path) {
@@ -82,7 +82,7 @@ func neverHolds(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
-// unmet says what of a constraint no cluster meets; empty where some do, or where it is not known.
+// unmet describes what of a constraint no cluster meets; empty if some do, or if that is not known.
 func (k *known) unmet(program *constraint.Program) string {
 	var reads constraint.Reads
 	var conjuncts []*constraint.Conjunct
@@ -138,7 +138,7 @@ func (k *known) unmet(program *constraint.Program) string {
 	return "holds for no " + whom + ":" + what
 }
 
-// distinct returns workloads of which each differs from those before in what is read.
+// distinct yields the workloads that differ from all earlier ones in what is read.
 func distinct(workloads []*workload.Workload, reads workload.Reads) iter.Seq[*workload.Workload] {
 	return func(yield func(*workload.Workload) bool) {
 		seed, known := maphash.MakeSeed(), map[uint64][]*workload.Workload{}
@@ -166,7 +166,7 @@ func mentions(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
-// limits reports numbers in another unit than is likely meant.
+// limits reports numbers that are likely in the wrong unit.
 func limits(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	eachConstraint(p, w, func(program *constraint.Program, at *field.Path) {
 		for _, m := range program.Mentions() {
@@ -181,13 +181,13 @@ func limits(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
-// known is what the literals of a placement's constraints can be.
+// known is what the literals in a placement's constraints can refer to.
 type known struct {
 	*Workspace
 	placement *v1alpha1.WorkloadPlacement
-	// selected are the workloads given that the placement selects.
+	// selected are the given workloads that the placement selects.
 	selected []*workload.Workload
-	// evaluated is the cost of what has been evaluated of constraints.
+	// evaluated is the cost of the constraint evaluations so far.
 	evaluated uint64
 }
 
@@ -205,13 +205,13 @@ func (w *Workspace) known(p *v1alpha1.WorkloadPlacement) *known {
 	return k
 }
 
-// mention returns what is wrong with a text that is held against a field. Of what need not be there, is excluded, or is one of several
-// that clusters may have, only what is likely misspelt is reported.
+// mention returns what is wrong with a text that is compared with a field. If the text is optional, excluded, or one of several alternatives
+// that clusters may have, it is only reported if it is likely misspelt.
 func (k *known) mention(m constraint.Mention) string {
 	w, p := k.Workspace, k.placement
 	value, _ := m.Value.(string)
 	prudent := m.Unlike || m.Optional
-	// absent reports a name that is none of the known ones.
+	// absent reports a name that is not among the known ones.
 	absent := func(what, name string, known []string) string {
 		switch {
 		case slices.ContainsFunc(known, func(known string) bool { return name == known || name == value && meets(m, known) }):
@@ -234,7 +234,7 @@ func (k *known) mention(m constraint.Mention) string {
 		}
 		return ""
 	}
-	// ofWorkloads reports a name that none of the workloads given has, if it is likely misspelt: of what others may have nobody knows.
+	// ofWorkloads reports a name that none of the given workloads has, if it is likely misspelt: other workloads are not known.
 	ofWorkloads := func(what, name string, of func(*workload.Workload) []string) string {
 		var known []string
 		for _, o := range k.selected {
@@ -305,7 +305,7 @@ func (k *known) mention(m constraint.Mention) string {
 			return absent(none+strings.TrimSuffix(what, " "), m.Key, keys)
 		}
 		if len(values[m.Key]) == 0 {
-			return "" // said of the key
+			return "" // reported for the key
 		}
 		prudent = m.Unlike || m.Alternative
 		return absent(none+what+m.Key+" with the value", value, values[m.Key])
@@ -318,7 +318,7 @@ func (k *known) mention(m constraint.Mention) string {
 	return ""
 }
 
-// ofTypes returns what is wrong with a name that the types of the workloadSelector can have.
+// ofTypes returns what is wrong with a name, given the types in the workloadSelector.
 func (k *known) ofTypes(absent func(what, name string, known []string) string, value string, of func(v1alpha1.WorkloadType) string) string {
 	var known []string
 	for _, t := range k.placement.Spec.WorkloadSelector.WorkloadTypes {
@@ -348,10 +348,10 @@ func (k *known) entry(m constraint.Mention, value string, ofWorkloads func(what,
 	})
 }
 
-// affixes say how names are to be.
+// affixes are the words for the relation of names.
 var affixes = map[string]string{"startsWith": "starts with", "endsWith": "ends with", "contains": "contains", "matches": "matches"}
 
-// meets reports whether a name is one that a constraint looks for.
+// meets reports whether a name matches what a constraint looks for.
 func meets(m constraint.Mention, name string) bool {
 	value, _ := m.Value.(string)
 	switch m.Operator {
@@ -370,7 +370,7 @@ func meets(m constraint.Mention, name string) bool {
 	return true // an order: there may be other names
 }
 
-// ends are the beginnings or ends of names that are as long as what is looked for.
+// ends returns the prefixes or suffixes of names that have the length of what is looked for.
 func ends(operator, like string, names []string) (all []string) {
 	for _, name := range names {
 		if n := min(len(like), len(name)); operator == "startsWith" {
@@ -382,7 +382,7 @@ func ends(operator, like string, names []string) (all []string) {
 	return all
 }
 
-// kinds returns names of the kinds of workload.
+// kinds returns names of the workload kinds.
 func (w *Workspace) kinds(names func(*workload.Definition) []string) (all []string) {
 	for _, d := range w.Kinds.All() {
 		all = append(all, names(d)...)
@@ -393,7 +393,7 @@ func (w *Workspace) kinds(names func(*workload.Definition) []string) (all []stri
 // statuses of conditions.
 var statuses = []string{string(corev1.ConditionTrue), string(corev1.ConditionFalse), string(corev1.ConditionUnknown)}
 
-// resources that Kubernetes, and those who make devices, have names for.
+// resources that Kubernetes and device vendors have names for.
 var resources = []string{
 	"cpu", "memory", "storage", "ephemeral-storage", "pods", "hugepages-2Mi", "hugepages-1Gi",
 	"nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "gpu.intel.com/i915", "google.com/tpu", "aws.amazon.com/neuron",
@@ -404,7 +404,7 @@ func (k *known) resource(variable string, m constraint.Mention) string {
 	known := slices.Concat(k.Fleet.Resources, resources)
 	switch qualified := isQualified(m.Key); {
 	case m.Operator != "":
-		return "" // said of the key
+		return "" // reported for the key
 	case !qualified && !slices.Contains(known, m.Key):
 		return "there is no resource " + m.Key + spelling.DidYouMean(m.Key, known)
 	case qualified && spelling.Typo(m.Key, known) != "":
@@ -422,7 +422,7 @@ func (k *known) resource(variable string, m constraint.Mention) string {
 	return ""
 }
 
-// isQualified reports whether the name of a resource is one that anybody may have made.
+// isQualified reports whether the name of a resource is one that anybody may define.
 func isQualified(resource string) bool {
 	return strings.Contains(resource, "/") || strings.HasPrefix(resource, corev1.ResourceHugePagesPrefix)
 }

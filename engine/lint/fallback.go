@@ -43,15 +43,15 @@ func fallback(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 }
 
-// returnsToLast reports a returnAfter that does nothing.
+// returnsToLast reports a returnAfter that has no effect.
 func returnsToLast(p *v1alpha1.WorkloadPlacement, report *report) {
 	if last := len(p.Spec.Fallback) - 1; last > 0 && p.Spec.Fallback[last].ReturnAfter != nil {
 		report.at(groupScope(p, last).path.Child("returnAfter"), "nothing returns to the last group, since there is none after it")
 	}
 }
 
-// groupTooSmall reports groups that place nothing, where others do: minClusters is more than they have, or than keep the spread
-// constraints there.
+// groupTooSmall reports groups that place nothing while others do: minClusters exceeds the number of their clusters, or of those that
+// satisfy the spread constraints.
 func groupTooSmall(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	least, asked := int(cmp.Or(p.Spec.MinClusters, 1)), clustersAsked(p)
 	if len(p.Spec.Fallback) == 0 || report.has(spec.Child("minClusters")) || report.has(spec.Child("spreadConstraints")) {
@@ -68,15 +68,15 @@ func groupTooSmall(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) 
 	}
 }
 
-// sameGroup reports whether two groups differ in nothing but their names, and when workloads return.
+// sameGroup reports whether two groups differ only in their names and in when workloads return.
 func sameGroup(a, b *v1alpha1.ClusterGroup) bool {
 	one, other := *a, *b
 	one.Name, one.ReturnAfter = other.Name, other.ReturnAfter
 	return equality.Semantic.DeepEqual(one, other)
 }
 
-// admitsAll reports whether a group with all the clusters of another has a place wherever that has one. It need not, where clusters
-// that have no room are domains that count.
+// admitsAll reports whether a group with all the clusters of another has room whenever the other has. It may not, if clusters without room
+// count as domains.
 func admitsAll(p *v1alpha1.WorkloadPlacement, group, other *v1alpha1.ClusterGroup) bool {
 	spreads := slices.ContainsFunc(p.Spec.SpreadConstraints, func(c v1alpha1.SpreadConstraint) bool { return c.WhenUnsatisfiable != corev1.ScheduleAnyway })
 	return !spreads && !slices.ContainsFunc(group.Constraints, func(c v1alpha1.Constraint) bool {

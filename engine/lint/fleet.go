@@ -8,9 +8,9 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Fleet is what the clusters of a workspace are called and have. It is immutable.
+// Fleet is the names and properties of the clusters of a workspace. It is immutable.
 type Fleet struct {
-	// Clusters by name. Nothing is said about names that a fleet does not have where it has no clusters.
+	// Clusters by name. If there are none, nothing is reported about names that the fleet does not have.
 	Clusters []*snapshot.Cluster
 	// Names, Locations, Capabilities (types), TaintKeys, Resources and Scores (names) are those of any cluster, sorted.
 	Names, Locations, Capabilities, TaintKeys, Resources, Scores []string
@@ -19,10 +19,10 @@ type Fleet struct {
 	Labels    map[string][]string
 	// Attributes are those of any capability.
 	Attributes map[string][]string
-	// NodeLabels are those that nodes are told to have, with their values; NodeLabelKeys their keys, sorted.
+	// NodeLabels are the labels that nodes are reported to have, with their values; NodeLabelKeys are the keys, sorted.
 	NodeLabels    map[string][]string
 	NodeLabelKeys []string
-	// rows are the clusters, empty.
+	// rows are the clusters with nothing in use.
 	rows []*snapshot.Row
 }
 

@@ -1,8 +1,8 @@
-// Package lint finds what an object says in vain: names that nothing has, selectors that match nothing, fields that nothing
-// reads, values that can hardly be meant. What is wrong in itself is found where objects are validated and compiled.
+// Package lint finds parts of an object that have no effect: names that nothing has, selectors that match nothing, fields that nothing
+// reads, values that can hardly be intended. Errors within the object itself are found when it is validated and compiled.
 //
-// A check is a function in a table: of placements in placement.go, of registrations in registration.go. It says
-// nothing about what it does not know: without a fleet nothing is said of names that the fleet does not have.
+// A check is a function in a table: of placements in placement.go, of registrations in registration.go. It reports nothing
+// about what it does not know: without a fleet, nothing is reported about names that the fleet does not have.
 package lint
 
 import (
@@ -24,7 +24,7 @@ type Severity string
 
 // The severities.
 const (
-	// Error is what can never be meant: it does not come into force, or keeps every workload from being placed.
+	// Error is something that can never be intended: it does not come into force, or keeps every workload from being placed.
 	Error Severity = "error"
 	// Warning is likely a mistake.
 	Warning Severity = "warning"
@@ -39,11 +39,11 @@ type Finding struct {
 	Object string
 	// Field of the object, for example spec.constraints[0].expression; empty for the object as a whole.
 	Field string
-	// Name is set where the name of the field is wrong, rather than its value.
+	// Name is set if the name of the field is wrong, rather than its value.
 	Name bool
 	// Line and Column within the text of the field or module, counted from 1; both are 0 for the whole of it.
 	Line, Column int
-	// Message says what is in vain, and what to write instead.
+	// Message states what has no effect, and what to write instead.
 	Message string
 }
 
@@ -53,18 +53,18 @@ type Workspace struct {
 	Constraints *constraint.Compiler
 	Placements  []*v1alpha1.WorkloadPlacement
 	Scores      []*v1alpha1.ClusterScore
-	// Now is the time by which Scores run out.
+	// Now is the time by which Scores expire.
 	Now time.Time
-	// Workloads that are to be placed. Nothing is said of what none of them has where there are none.
+	// Workloads that are to be placed. If there are none, nothing is reported about what none of them has.
 	Workloads []*workload.Workload
-	// Kinds of workload that there are.
+	// Kinds of workload that exist.
 	Kinds *workload.Table
 	// Policies are what the policies of the workspace read of its workloads.
 	Policies workload.Reads
 
-	// of is the only workload whose placement is checked, nil where all count.
+	// of is the only workload whose placement is checked, nil if all count.
 	of *workload.Workload
-	// waits are the workloads that wait for each other, once that is known.
+	// waits are the workloads that wait for each other, once computed.
 	waits map[*workload.Workload]*v1alpha1.WorkloadPlacement
 }
 
@@ -75,7 +75,7 @@ type check[T any] struct {
 	find     func(object T, w *Workspace, report *report)
 }
 
-// report collects what a check finds.
+// report collects the findings of a check.
 type report struct {
 	template Finding
 	findings []Finding
@@ -102,12 +102,12 @@ func (r *report) within(path *field.Path, line, column int, format string, args 
 	r.findings = append(r.findings, f)
 }
 
-// has reports whether anything is found in a field.
+// has reports whether there is a finding in a field.
 func (r *report) has(path *field.Path) bool {
 	return slices.ContainsFunc(r.findings, func(f Finding) bool { return strings.HasPrefix(f.Field, path.String()) })
 }
 
-// run makes all checks of an object.
+// run runs all checks on an object.
 func run[T any](checks []check[T], name string, object T, w *Workspace) []Finding {
 	var r report
 	for _, c := range checks {
@@ -117,7 +117,7 @@ func run[T any](checks []check[T], name string, object T, w *Workspace) []Findin
 	return r.findings
 }
 
-// didYouMeanOr is DidYouMean, or the list of names where none is near.
+// didYouMeanOr returns DidYouMean, or the list of names if none is near.
 func didYouMeanOr(misspelt string, names []string) string {
 	if near := spelling.DidYouMean(misspelt, names); near != "" {
 		return near

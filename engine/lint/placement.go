@@ -45,7 +45,7 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "annotation", placementAnnotations},
 }
 
-// Placement returns what a placement says in vain.
+// Placement returns findings about parts of a placement that have no effect.
 func (w *Workspace) Placement(p *v1alpha1.WorkloadPlacement) []Finding {
 	return run(placements, objectOf(p), p, w)
 }
@@ -141,7 +141,7 @@ func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	within := func(path *field.Path, tolerations []corev1.Toleration) {
 		for i, t := range tolerations {
-			// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
+			// Tolerating something that does not exist yet is prudent, so only likely misspellings are reported.
 			if near := spelling.Typo(t.Key, slices.Concat(w.Fleet.TaintKeys, []string{v1alpha1.TaintNotReady})); near != "" {
 				report.at(path.Child("tolerations").Index(i).Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
 			}
@@ -170,7 +170,7 @@ func numberOfClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *repor
 	}
 }
 
-// noCluster reports selectors of which each matches a cluster, and all together none.
+// noCluster reports selectors that each match a cluster, but no cluster all together.
 func noCluster(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if w.Fleet.Known() && len(report.findings) == 0 && len(scopes(p)[0].selects(w.Fleet)) == 0 {
 		report.at(spec, "no cluster of the fleet passes the selectors and capabilityRequirements")

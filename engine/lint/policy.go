@@ -21,15 +21,15 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// Policies is what a check of the policies of a workspace rests on.
+// Policies is the input of a check of a workspace's policies.
 type Policies struct {
 	Set *policy.Set
-	// Kinds of workload that there are, as APIVersion and Kind.
+	// Kinds of workload that exist, as APIVersion and Kind.
 	Kinds []workload.Reference
 	// Probes of Set for Kinds.
 	Probes []policy.Probe
 	Fleet  *Fleet
-	// Workloads are some of those that the policies are to decide about. A name that is hardly another than one of theirs is told.
+	// Workloads are some that the policies are to decide about. A name that is likely a typo of one of theirs is reported.
 	Workloads []*workload.Workload
 	// given are the values that fields of Workloads have, typos how many names have been looked up in them.
 	given map[policy.Field][]string
@@ -37,14 +37,14 @@ type Policies struct {
 }
 
 // Limits on the findings in the policies of a workspace, on the terms that are checked, and on the misspelt names for which the
-// nearest is looked for.
+// nearest name is looked up.
 const (
 	maxPolicyFindings = 100
 	maxMadeTerms      = 500
 	maxLookUps        = 40
 )
 
-// Find returns what the policies say in vain, and where they fail for workloads that are made up, by module and position. The
+// Find returns findings about parts of the policies that have no effect, and failures for made-up workloads, by module and position. The
 // object of a finding is the module.
 func (p *Policies) Find() []Finding {
 	r := &policyReport{seen: map[Finding]bool{}, lookUps: maxLookUps}
@@ -63,11 +63,11 @@ func (p *Policies) Find() []Finding {
 type policyReport struct {
 	findings []Finding
 	seen     map[Finding]bool
-	// lookUps are how many more names are looked for near a misspelt one.
+	// lookUps is for how many more misspelt names the nearest one is looked up.
 	lookUps int
 }
 
-// near is DidYouMean for a name that policies made, of any length, in a fleet of any size.
+// near is DidYouMean for a name made by policies, of any length, in a fleet of any size.
 func (r *policyReport) near(misspelt string, names []string) string {
 	if r.lookUps--; r.lookUps < 0 || len(misspelt) > validation.LabelValueMaxLength {
 		return ""
@@ -121,7 +121,7 @@ func (p *Policies) unread(r *policyReport) {
 		case u.Empty:
 			r.at(Warning, codeUnread, u.Position, "the module has no rules")
 		case p.Set.IsLibrary() && !p.Fleet.Known():
-			// A folder of policies that others use decides about no fleet.
+			// A folder of policies for others to use decides about no fleet.
 		case strings.HasPrefix(u.Path, "placement.library."):
 			r.at(Warning, codeUnread, u.Position, "nothing reads the package %s, so it has no effect: use its rules in one of placement.scoring or placement.affinity", u.Path)
 		case u.Package:
@@ -141,10 +141,10 @@ func (p *Policies) unread(r *policyReport) {
 	}
 }
 
-// meantByRule says which rule that is read was likely meant by one that is not.
+// meantByRule suggests which rule that is read was likely meant by one that is not.
 func (p *Policies) meantByRule(path string, undefined []policy.Undefined) string {
 	entries := policy.EntryPoints()
-	var read []string // of the same package
+	var read []string // in the same package
 	for _, u := range undefined {
 		read = append(read, u.Path)
 	}
@@ -173,15 +173,15 @@ func parents(paths []string) []string {
 	return all
 }
 
-// madeTerm is a term that the policies of a workspace make, whatever the workload.
+// madeTerm is a term that the policies of a workspace make for some workload.
 type madeTerm struct {
 	at   policy.Position
 	term *scoring.Term
-	// weighed says that its factor has a weight for one of the workloads.
+	// weighed is set if its factor has a weight for one of the workloads.
 	weighed bool
 }
 
-// terms checks the terms that probes have got.
+// terms checks the terms in the results of probes.
 func (p *Policies) terms(r *policyReport) {
 	made := map[string]*madeTerm{}
 	for i := range p.Probes {
@@ -218,7 +218,7 @@ func (p *Policies) terms(r *policyReport) {
 	}
 }
 
-// score reports a score that policies name and that no cluster has, or that has run out.
+// score reports a score that policies name and that no cluster has, or that has expired.
 func (p *Policies) score(name string, at policy.Position, r *policyReport) {
 	if !p.Fleet.Known() {
 		return
@@ -246,7 +246,7 @@ func (p *Policies) score(name string, at policy.Position, r *policyReport) {
 	}
 }
 
-// maxStale is how many clusters are named of those for which a score has run out.
+// maxStale is how many clusters with an expired score are named.
 const maxStale = 3
 
 // effect reports a term that cannot make one cluster better than another.
@@ -263,13 +263,13 @@ func effect(made *madeTerm, r *policyReport) {
 	}
 }
 
-// matches reports what a term names that no cluster of the fleet has.
+// matches reports names in a term that no cluster of the fleet has.
 func (p *Policies) matches(made *madeTerm, r *policyReport) {
 	m, named := &made.term.Match, false
 	unknown := func(what, name string, known []string) {
 		named = true
 		if avoids(made.term) && r.typo(name, known) == "" {
-			return // what is avoided need not be there
+			return // what is avoided need not exist
 		}
 		r.at(Warning, codeUnknown, made.at, "a term names the %s %q, which no cluster of the fleet has%s%s", what, name, r.near(name, known), consequence(made.term))
 	}
@@ -299,7 +299,7 @@ func (p *Policies) matches(made *madeTerm, r *policyReport) {
 	}
 }
 
-// avoids reports whether a term is against clusters that match, or for those without a label.
+// avoids reports whether a term counts against clusters that match, or for those without a label.
 func avoids(t *scoring.Term) bool {
 	if t.OnMatch < t.Otherwise {
 		return true
@@ -337,14 +337,14 @@ func (p *Policies) requirement(requirement labels.Requirement, r *policyReport, 
 	excludes := requirement.Operator() == selection.NotIn || requirement.Operator() == selection.NotEquals
 	positive := !excludes && !wanted.HasAny(values...)
 	for _, value := range slices.Sorted(maps.Keys(wanted)) {
-		// A value that no cluster has yet is fine beside others, or where it is excluded, unless it looks misspelt.
+		// A value that no cluster has yet is fine next to others, or if it is excluded, unless it looks misspelt.
 		if !isKnown(value, values) && (positive || r.typo(value, values) != "") {
 			unknown("label "+key+" with the value", value, values)
 		}
 	}
 }
 
-// isKnown reports whether a name is known, or is not one that the policies have of themselves.
+// isKnown reports whether a name is known, or comes from a made-up workload and not from the policies.
 func isKnown(name string, known []string) bool {
 	return slices.Contains(known, name) || strings.Contains(strings.ToLower(name), policy.MadeUp)
 }
@@ -356,8 +356,8 @@ func consequence(t *scoring.Term) string {
 	return ""
 }
 
-// failures reports where the policies fail for workloads that are made up. What the policies themselves tell of can never be
-// meant to fail; whether there will be others, nobody knows.
+// failures reports where the policies fail for made-up workloads. A failure for workloads that the policies themselves refer to can never be
+// intended; for others, it is not known whether they will exist.
 func (p *Policies) failures(r *policyReport) {
 	reported := map[Finding]bool{}
 	for i := range p.Probes {

@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// comparisons reports what a field of the input can never be.
+// comparisons reports values that a field of the input can never have.
 func (p *Policies) comparisons(r *policyReport) {
 	told := map[string]bool{} // of a key and a line, which may both read and compare it
 	for _, c := range p.Set.Comparisons() {
@@ -48,10 +48,10 @@ func (p *Policies) comparisons(r *policyReport) {
 	}
 }
 
-// relations that numbers are compared by, as CEL writes them.
+// relations by which numbers are compared, as CEL writes them.
 var relations = map[string]string{"equal": "==", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
-// misspeltKey returns which resource, or which of our annotations, a key that may well be another is likely to mean.
+// misspeltKey suggests what was likely meant by a key of a resource, an annotation or a label that could also be right.
 func (p *Policies) misspeltKey(f policy.Field) string {
 	switch {
 	case f.Name == "workload.requests" && isQualified(f.Key) && !slices.Contains(p.Fleet.Resources, f.Key):
@@ -69,14 +69,14 @@ func (p *Policies) misspeltKey(f policy.Field) string {
 	return ""
 }
 
-// Limits on the look for typos, which takes as long as there are names: how many are looked up, and in how many.
+// Limits on the search for typos, which takes time proportional to the names: how many are looked up, and in how many.
 const (
 	maxTypos = 500
 	maxGiven = 1000
 )
 
-// typo returns what a name is a typo of, among what a field of the workloads given is, or for labels and annotations without a key
-// their keys.
+// typo returns what a name is a typo of, among the values of a field in the given workloads, or among the keys for labels and annotations
+// without a key.
 func (p *Policies) typo(name string, f policy.Field) string {
 	if len(p.Workloads) == 0 || name == "" {
 		return ""
@@ -117,7 +117,7 @@ func valuesOf(w *workload.Workload, f policy.Field) []string {
 	return []string{entries[f.Key]}
 }
 
-// wrongKey returns why no object can have a label, an annotation or a resource of the name; empty where one can.
+// wrongKey returns why no object can have a label, an annotation or a resource of the name; empty if one can.
 func wrongKey(f policy.Field) string {
 	if f.Key == "" {
 		return ""

@@ -2,8 +2,8 @@ package lint
 
 import "github.com/kcp-placement/placement/crds/v1alpha1"
 
-// preemptionInVain reports a placement that asks for preemption, and has a priority that no other is below: 0 is that of those that
-// say none.
+// preemptionInVain reports a placement that asks for preemption though no placement has a lower priority; a placement without a priority
+// has 0.
 func preemptionInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if !p.Preempts() || p.Spec.Priority > 0 {
 		return

@@ -18,7 +18,7 @@ var registrations = []check[*v1alpha1.ClusterRegistration]{
 	{Warning, "cost", cost},
 }
 
-// Registration returns what a registration says in vain.
+// Registration returns findings about parts of a registration that have no effect.
 func Registration(r *v1alpha1.ClusterRegistration) []Finding {
 	return run(registrations, "ClusterRegistration "+r.Name, r, nil)
 }
@@ -38,7 +38,7 @@ func taints(r *v1alpha1.ClusterRegistration, _ *Workspace, report *report) {
 	}
 }
 
-// cost reports a cost that is no number: the cluster counts as one whose cost is not known.
+// cost reports a cost that is not a number: the cluster then counts as one of unknown cost.
 func cost(r *v1alpha1.ClusterRegistration, _ *Workspace, report *report) {
 	for _, key := range slices.Sorted(maps.Keys(r.Labels)) {
 		if spelling.Typo(key, []string{v1alpha1.LabelCost}) != "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// division returns how a placement divides replicas, nil where it does not.
+// division returns how a placement divides replicas, nil if it does not.
 func division(p *v1alpha1.WorkloadPlacement) *v1alpha1.ReplicaScheduling {
 	if r := p.Spec.ReplicaScheduling; r != nil && r.Type == v1alpha1.ReplicasDivided {
 		return r
@@ -19,7 +19,7 @@ func division(p *v1alpha1.WorkloadPlacement) *v1alpha1.ReplicaScheduling {
 	return nil
 }
 
-// noWeight reports weights of which no cluster has any.
+// noWeight reports weights if no cluster has any of them.
 func noWeight(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	r, all := division(p), passing(p, w.Fleet)
 	if r == nil || len(r.Weights) == 0 || len(all) == 0 {
@@ -105,7 +105,7 @@ func replicas(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	room(p, r, all, w, report)
 }
 
-// room reports workloads for whose replicas the clusters have no room, however empty they are.
+// room reports workloads whose replicas do not fit on the clusters, however empty they are.
 func room(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, all []*workload.Workload, w *Workspace, report *report) {
 	for _, o := range all {
 		if !o.Divisible || o.Replicas < 1 {
@@ -118,7 +118,7 @@ func room(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, all []*w
 				best, limited = most, number == clustersAsked(p) && number < len(reach.clusters)
 			}
 		}
-		if best == 0 || best >= o.Replicas { // where no cluster has room for one share, that is told of the workload
+		if best == 0 || best >= o.Replicas { // if no cluster has room for one share, that is reported for the workload
 			continue
 		}
 		effect := "so that the others wait"
@@ -133,7 +133,7 @@ func room(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, all []*w
 	}
 }
 
-// mostReplicas is how many replicas of a workload the largest clusters take, as many as it gets, and how many clusters these are.
+// mostReplicas returns how many replicas of a workload the largest clusters take, using as many clusters as it gets, and how many these are.
 func mostReplicas(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, o *workload.Workload, clusters []*snapshot.Cluster, fleet *Fleet) (most int64, number int) {
 	one, least := o.Share(1), min(int64(cmp.Or(r.MinPerCluster, 1)), o.Replicas)
 	var rooms []int64
@@ -143,7 +143,7 @@ func mostReplicas(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, 
 			takes = min(takes, int64(r.MaxPerCluster))
 		}
 		for name, amount := range one.Requests.Each {
-			if amount > 0 && !c.Allocatable.IsZero() { // otherwise it has not said yet
+			if amount > 0 && !c.Allocatable.IsZero() { // otherwise it has not reported yet
 				takes = min(takes, c.Allocatable.Get(name)/amount)
 			}
 		}
@@ -160,7 +160,7 @@ func mostReplicas(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, 
 	return most, len(rooms)
 }
 
-// weightOf is the weight of the first entry that matches a cluster.
+// weightOf returns the weight of the first entry that matches a cluster.
 func weightOf(r *v1alpha1.ReplicaScheduling, c *snapshot.Cluster, fleet *Fleet) int32 {
 	if first := slices.IndexFunc(r.Weights, func(o v1alpha1.ClusterWeight) bool { return matches(&o, c, fleet) }); first >= 0 {
 		return r.Weights[first].Weight
@@ -168,7 +168,7 @@ func weightOf(r *v1alpha1.ReplicaScheduling, c *snapshot.Cluster, fleet *Fleet) 
 	return 0
 }
 
-// binPack reports workloads that cannot be packed, since they ask for nothing.
+// binPack reports workloads that cannot be packed because they request nothing.
 func binPack(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if p.Spec.Strategy.Type != v1alpha1.StrategyBinPack {
 		return

@@ -13,14 +13,14 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// codeOverruled is that of what policies say of scheduling and a placement does not allow.
+// codeOverruled is the code for scheduling by policies that a placement does not allow.
 const codeOverruled = "overruled"
 
-// codeStability is that of what policies say in vain of moves for a gain.
+// codeStability is the code for rules of policies on moves for a gain that have no effect.
 const codeStability = "stability"
 
-// Scheduled returns what policies say in vain of a workload of a placement, or make the placement say in vain, as it is under them.
-// What the placement says in vain by itself is left out, and what is told of the policies already.
+// Scheduled returns findings about parts of the policies that have no effect for a workload of a placement, and about parts of the placement
+// that have none because of the policies. It leaves out findings about the placement itself, and those already reported for the policies.
 func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Placement, of *workload.Workload, told []Finding) (findings []Finding) {
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return nil
@@ -50,8 +50,8 @@ func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Pl
 	return findings
 }
 
-// steadiedInVain is why what policies say of moves for a gain changes nothing for a placement; empty where it does. Policies of a
-// workspace may well be for some of its placements only.
+// steadiedInVain returns why the policies' rules on moves for a gain change nothing for a placement; empty if they do. Policies of a
+// workspace may well be meant for only some of its placements.
 func (w *Workspace) steadiedInVain(under *placement.Placement) string {
 	rules := under.Stability
 	switch steadied := under.Steadied(rules); {
@@ -68,8 +68,8 @@ func movesForGain(p *v1alpha1.WorkloadPlacement) bool {
 	return p.Spec.Stability != nil && p.Spec.Stability.Moves == v1alpha1.MovesForGain
 }
 
-// beyond returns what a placement under policies says in vain, and not by itself. Fields by policies are those of
-// data.placement.scheduling.
+// beyond returns the findings about a placement as policies schedule it, without those about the placement itself. Fields set by policies are
+// those of data.placement.scheduling.
 func (w *Workspace) beyond(p *v1alpha1.WorkloadPlacement, under *placement.Placement) []Finding {
 	known := w.Placement(p)
 	found := slices.DeleteFunc(w.Placement(under.Object(p)), func(f Finding) bool { return slices.Contains(known, f) })
@@ -84,10 +84,10 @@ func (w *Workspace) beyond(p *v1alpha1.WorkloadPlacement, under *placement.Place
 
 var affinityTerm = regexp.MustCompile(`workloadAffinity\[\d+\]`)
 
-// maxMadeSchedulings limits of how many things that policies may say of scheduling it is found out whether they are in vain.
+// maxMadeSchedulings limits how many different schedulings by policies are checked for parts without effect.
 const maxMadeSchedulings = 32
 
-// scheduling checks what probes are scheduled as, for placements that leave all of it to the policies.
+// scheduling checks the scheduling of probes, for placements that leave all of it to the policies.
 func (p *Policies) scheduling(r *policyReport) {
 	seen := map[string]bool{}
 	w, bare := &Workspace{Fleet: p.Fleet}, &v1alpha1.WorkloadPlacement{}
@@ -101,7 +101,7 @@ func (p *Policies) scheduling(r *policyReport) {
 			if strings.Contains(f.Message, policy.MadeUp) {
 				continue
 			}
-			// Whether there are such workloads, and such placements, nobody knows.
+			// It is not known whether such workloads, and such placements, exist.
 			r.at(Warning, f.Code, p.Set.OriginOfScheduling(j, strings.TrimPrefix(f.Field, "scheduling.")), "%s: %s", f.Field, f.Message)
 		}
 		if s := j.Scheduling.Alone().Steadied(&stability.Rules{}); s.Pinned && (s.MinGain > 0 || s.After > 0) {

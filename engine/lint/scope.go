@@ -20,7 +20,7 @@ type scope struct {
 	capabilities []v1alpha1.CapabilityRequirement
 }
 
-// scopes returns those of a placement, the spec first.
+// scopes returns the scopes of a placement, the spec first.
 func scopes(p *v1alpha1.WorkloadPlacement) []scope {
 	all := []scope{{spec, p.Spec.LocationSelector, p.Spec.ClusterSelector, p.Spec.CapabilityRequirements}}
 	for i := range p.Spec.Fallback {
@@ -61,7 +61,7 @@ func (s *scope) names() []string {
 	return s.clusters.ClusterNames
 }
 
-// selects returns the clusters that pass what a scope says about what they are; all where a selector is invalid.
+// selects returns the clusters whose properties match a scope; all if a selector is invalid.
 func (s *scope) selects(fleet *Fleet) []*snapshot.Cluster {
 	var of *metav1.LabelSelector
 	if s.clusters != nil {
@@ -87,7 +87,7 @@ func (s *scope) selects(fleet *Fleet) []*snapshot.Cluster {
 	return passing
 }
 
-// passing returns the clusters that pass what the spec says about what they are, and a scope of it.
+// passing returns the clusters whose properties match the spec, and scopes within it.
 func passing(p *v1alpha1.WorkloadPlacement, fleet *Fleet, within ...scope) []*snapshot.Cluster {
 	all := scopes(p)[0].selects(fleet)
 	for _, s := range within {

@@ -18,7 +18,7 @@ var scores = []check[*v1alpha1.ClusterScore]{
 	{Warning, "duplicate_score", givenTwice},
 }
 
-// Score returns what a ClusterScore says in vain.
+// Score returns findings about parts of a ClusterScore that have no effect.
 func (w *Workspace) Score(s *v1alpha1.ClusterScore) []Finding {
 	return run(scores, "ClusterScore "+s.Name, s, w)
 }
@@ -35,7 +35,7 @@ func validUntil(s *v1alpha1.ClusterScore, w *Workspace, r *report) {
 	}
 }
 
-// givenTwice finds the scores of an object that another object gives, too, and which therefore do not count.
+// givenTwice finds scores of an object that another object gives as well, and that therefore do not count.
 func givenTwice(s *v1alpha1.ClusterScore, w *Workspace, r *report) {
 	var of []*v1alpha1.ClusterScore
 	for _, o := range w.Scores {

@@ -9,8 +9,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Selection returns which placements select none of the workloads that are given, and which workloads no placement selects. It says
-// nothing where no workloads, or no placements, are given.
+// Selection returns which placements select none of the given workloads, and which workloads no placement selects. It returns
+// nothing if no workloads or no placements are given.
 func (w *Workspace) Selection() (findings []Finding) {
 	workloads := w.Workloads
 	if len(workloads) == 0 || len(w.Placements) == 0 {
@@ -26,7 +26,7 @@ func (w *Workspace) Selection() (findings []Finding) {
 		}
 	}
 	owned := make([]int, len(placements))
-	// lost are the workloads that a placement selects and others own, with the last of these owners.
+	// lost counts the workloads that a placement selects and others own, owners names the last of these owners.
 	lost, owners := make([]int, len(placements)), make([]string, len(placements))
 	for _, o := range workloads {
 		owner, others := placement.Owner(selectors, o)

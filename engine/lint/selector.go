@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// demand is one requirement of a label selector, and where it stands.
+// demand is one requirement of a label selector, with its path.
 type demand struct {
 	path     *field.Path
 	key      string
@@ -19,7 +19,7 @@ type demand struct {
 	values   []string
 }
 
-// valueAt is where a value of the demand stands.
+// valueAt returns the path of a value of the demand.
 func (d demand) valueAt(i int) *field.Path {
 	if strings.HasSuffix(d.path.String(), "["+d.key+"]") {
 		return d.path
@@ -49,7 +49,7 @@ func demands(path *field.Path, s *metav1.LabelSelector) (all []demand) {
 // contradictions reports each demand of a selector that no label can meet together with an earlier one.
 func contradictions(all []demand, report *report) {
 	type state struct {
-		// in are the values that are left, nil for all; not those that are excluded.
+		// in are the remaining values, nil for all; not are the excluded ones.
 		in, not        sets.Set[string]
 		absent, exists bool
 		last           demand
@@ -89,8 +89,8 @@ func contradictions(all []demand, report *report) {
 	}
 }
 
-// unknown reports keys and values that no object of a fleet has, given the values of each key. Of what a demand excludes, or asks
-// for beside what is there, only what is likely misspelt is reported: to name what is not there yet is prudent.
+// unknown reports keys and values that no object of a fleet has, given the values of each key. If a demand excludes them, or lists them
+// besides existing ones, only likely misspellings are reported: naming something that does not exist yet is prudent.
 func unknown(all []demand, what string, keys []string, values map[string][]string, report *report) {
 	for _, d := range all {
 		if known := values[d.key]; len(known) == 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// clustersAsked is how many clusters a workload gets at most.
+// clustersAsked returns how many clusters a workload gets at most.
 func clustersAsked(p *v1alpha1.WorkloadPlacement) int {
 	n := p.Spec.NumberOfClusters
 	switch {
@@ -28,7 +28,7 @@ func clustersAsked(p *v1alpha1.WorkloadPlacement) int {
 	return n.IntValue()
 }
 
-// topologyKeys reports keys of which no cluster has a value.
+// topologyKeys reports keys for which no cluster has a value.
 func topologyKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, c := range p.Spec.SpreadConstraints {
 		key := snapshot.TopologyKey(c.TopologyKey)
@@ -44,7 +44,7 @@ func topologyKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 }
 
-// headroomKey reports a key that divides no cluster into domains to lose.
+// headroomKey reports a key that does not divide the clusters into domains that could be lost.
 func headroomKey(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	asked := p.Spec.Headroom
 	if asked == nil || !w.Fleet.Known() || len(domains(snapshot.TopologyKey(asked.Survive.TopologyKey), w.Fleet.Clusters)) > 0 {
@@ -54,7 +54,7 @@ func headroomKey(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	report.at(spec.Child("headroom", "survive", "topologyKey"), "no cluster of the fleet has %s, so that nothing is checked%s", key, spelling.DidYouMean(key, w.Fleet.topologyKeys()))
 }
 
-// topologyKeys are those that some cluster has a value for.
+// topologyKeys returns the keys for which some cluster has a value.
 func (f *Fleet) topologyKeys() []string {
 	keys := map[string]bool{v1alpha1.TopologyKeyLocation: true, v1alpha1.TopologyKeyCluster: true}
 	for _, c := range f.Clusters {
@@ -67,7 +67,7 @@ func (f *Fleet) topologyKeys() []string {
 	return slices.Concat(f.LabelKeys, slices.Sorted(maps.Keys(keys)))
 }
 
-// domains are the clusters in each domain of a key.
+// domains returns the number of clusters in each domain of a key.
 func domains(key snapshot.TopologyKey, clusters []*snapshot.Cluster) map[string]int {
 	all := map[string]int{}
 	for _, c := range clusters {
@@ -78,15 +78,15 @@ func domains(key snapshot.TopologyKey, clusters []*snapshot.Cluster) map[string]
 	return all
 }
 
-// reach is a set of clusters that a workload is placed on: of the spec, or of one fallback group.
+// reach is a set of clusters that a workload can be placed on: those of the spec, or of one fallback group.
 type reach struct {
 	scope
-	// group is the name, empty where it is the spec's.
+	// group is the name of the group, empty for the spec.
 	group    string
 	clusters []*snapshot.Cluster
 }
 
-// reaches are the sets of clusters of which a workload is placed on one. An Overflow goes over those of all groups.
+// reaches returns the sets of clusters, on one of which a workload is placed. With Overflow there is one set, of all groups together.
 func reaches(p *v1alpha1.WorkloadPlacement, w *Workspace) (all []reach) {
 	if len(p.Spec.Fallback) == 0 {
 		return []reach{{scope: scopes(p)[0], clusters: passing(p, w.Fleet)}}
@@ -107,7 +107,7 @@ func reaches(p *v1alpha1.WorkloadPlacement, w *Workspace) (all []reach) {
 	return all
 }
 
-// most is how many of the clusters a workload can be placed on, on an empty fleet, and whether spread constraints leave no more.
+// most returns how many of the clusters a workload can be placed on, in an empty fleet, and whether spread constraints limit that.
 func (r *reach) most(p *v1alpha1.WorkloadPlacement, least, asked int, fleet *Fleet) (most int, spread bool) {
 	if most = len(r.clusters); most < least || len(p.Spec.SpreadConstraints) == 0 {
 		return most, false
@@ -115,11 +115,12 @@ func (r *reach) most(p *v1alpha1.WorkloadPlacement, least, asked int, fleet *Fle
 	return mostSpread(p, r.clusters, asked, fleet), true
 }
 
-// tooFewClusters reports that a workload always waits, since minClusters is more than pass, or than keep the spread constraints.
+// tooFewClusters reports that workloads always wait because minClusters exceeds the clusters that pass, or that satisfy the spread
+// constraints.
 func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	least, asked := int(cmp.Or(p.Spec.MinClusters, 1)), clustersAsked(p)
 	if asked < least || report.has(spec.Child("spreadConstraints")) {
-		return // told by itself
+		return // reported separately
 	}
 	var best reach
 	most, spread, all := 0, false, reaches(p, w)
@@ -133,7 +134,7 @@ func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report)
 		}
 	}
 	if len(best.clusters) == 0 {
-		return // told by itself
+		return // reported separately
 	}
 	in := "that pass"
 	if best.group != "" {
@@ -153,7 +154,7 @@ func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report)
 	}
 }
 
-// mostSpread is how many clusters keep all spread constraints that have to hold.
+// mostSpread returns how many clusters satisfy all required spread constraints.
 func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, asked int, fleet *Fleet) int {
 	r := division(p)
 	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c *snapshot.Cluster) bool {
@@ -184,12 +185,12 @@ func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, ask
 	problem.SetGroups(domains)
 	solution := spread.Choose(problem)
 	if solution.Bounded {
-		return asked // it may be
+		return asked // it may be possible
 	}
 	return len(solution.Chosen)
 }
 
-// outside reports whether a cluster is in no domain of a spread constraint that has to hold. It counts for none of them.
+// outside reports whether a cluster is in no domain of some required spread constraint. Such a cluster is not counted.
 func outside(p *v1alpha1.WorkloadPlacement, cluster *snapshot.Cluster) bool {
 	return slices.ContainsFunc(p.Spec.SpreadConstraints, func(c v1alpha1.SpreadConstraint) bool {
 		_, found := snapshot.TopologyKey(c.TopologyKey).Domain(cluster)
@@ -197,10 +198,10 @@ func outside(p *v1alpha1.WorkloadPlacement, cluster *snapshot.Cluster) bool {
 	})
 }
 
-// defaultWeight is that of spread constraints in the schema.
+// defaultWeight is the default weight of spread constraints in the schema.
 const defaultWeight = 20
 
-// spreadInVain reports what of spread constraints changes nothing, or more than may be meant.
+// spreadInVain reports parts of spread constraints that have no effect, or more than may be intended.
 func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	asked, contradicts := clustersAsked(p), report.has(spec.Child("spreadConstraints"))
 	for i, c := range p.Spec.SpreadConstraints {
@@ -234,7 +235,7 @@ func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 }
 
-// oneDomain reports whether all of some clusters are in the same domain.
+// oneDomain reports whether all of the clusters are in the same domain.
 func oneDomain(key string, clusters []*snapshot.Cluster) bool {
 	there := domains(snapshot.TopologyKey(key), clusters)
 	for _, n := range there {

@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// What amounts in the right unit are at least. Nothing is decided by less: programs need more memory, and clusters and containers
+// The least plausible amounts in the right unit. No decision depends on less: programs need more memory, and clusters and containers
 // have and request more of a processor. 0 and 1 are left alone, since they ask whether there is any.
 const (
 	leastMemory     = 1 << 20
@@ -17,12 +17,12 @@ const (
 	leastClusterCPU = 100
 )
 
-// unit returns what is likely wrong with a number that a field is compared with; empty where nothing is. written writes an amount in
+// unit returns what is likely wrong with a number that a field is compared with; empty if nothing is. written formats an amount in
 // the language of the comparison.
 func unit(field, key, operator string, number int64, written func(number int64, unit string) string) string {
 	variable, name, _ := strings.Cut(field, ".")
 	ofCluster := variable == "capacity"
-	if field == "capacity.utilization" || ofCluster && key == "" { // of 100
+	if field == "capacity.utilization" || ofCluster && key == "" { // percent
 		switch {
 		case key != "" && (number > 100 || number == 100 && operator == ">"):
 			return fmt.Sprintf("%s is in percent, and more than 100 is hardly meant", name)
@@ -47,12 +47,12 @@ func isBytes(resource string) bool {
 		strings.HasPrefix(resource, corev1.ResourceHugePagesPrefix)
 }
 
-// asQuantity writes an amount in CEL.
+// asQuantity formats an amount in CEL.
 func asQuantity(number int64, unit string) string {
 	return fmt.Sprintf("quantity(\"%d%s\")", number, unit)
 }
 
-// asBytes writes an amount in Rego.
+// asBytes formats an amount in Rego.
 func asBytes(number int64, unit string) string {
 	return fmt.Sprintf("%d (%d%s)", number<<map[string]int{"Mi": 20, "Gi": 30}[unit], number, unit)
 }

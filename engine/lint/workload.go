@@ -22,7 +22,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// A Workload is checked as an object, with what is read of it; nil where it cannot be read.
+// A Workload is checked as an object, together with what was read from it; nil if it cannot be read.
 type Workload struct {
 	*unstructured.Unstructured
 	Read *workload.Workload
@@ -40,7 +40,7 @@ var workloads = []check[Workload]{
 	{Error, "delivery_annotation", deliveryAnnotations},
 }
 
-// Workload returns what a workload says in vain.
+// Workload returns findings about parts of a workload that have no effect.
 func (w *Workspace) Workload(o Workload) []Finding {
 	return run(workloads, nameOf(o.Unstructured), o, w)
 }
@@ -49,7 +49,7 @@ func nameOf(u *unstructured.Unstructured) string {
 	return u.GetKind() + " " + strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/")
 }
 
-// types of the objects whose fields are known in full. Of others, only pod templates are.
+// types of the objects whose fields are all known. Of other objects, only pod templates are.
 var types = map[string]reflect.Type{
 	"v1 Pod":                   reflect.TypeFor[corev1.Pod](),
 	"v1 ReplicationController": reflect.TypeFor[corev1.ReplicationController](),
@@ -61,8 +61,8 @@ var types = map[string]reflect.Type{
 	"batch/v1 CronJob":         reflect.TypeFor[batchv1.CronJob](),
 }
 
-// UnknownFields returns the fields of a workload that its type, or that of its pod templates, does not have. The API server refuses
-// them, or drops them.
+// UnknownFields returns the fields of a workload that do not exist in its type, or in that of its pod templates. The API server refuses
+// or drops them.
 func UnknownFields(u *unstructured.Unstructured) []Finding {
 	o, r := Workload{Unstructured: u}, &report{template: Finding{Severity: Error, Code: "unknown_field", Object: nameOf(u)}}
 	if t, known := types[o.GetAPIVersion()+" "+o.GetKind()]; known {
@@ -75,7 +75,7 @@ func UnknownFields(u *unstructured.Unstructured) []Finding {
 	return r.findings
 }
 
-// unknownIn reports the fields of a value that its type does not have. Status is not written by people.
+// unknownIn reports the fields of a value that its type does not have. Status is skipped, since people do not write it.
 func unknownIn(path string, value any, t reflect.Type, report *report) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -127,13 +127,13 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return fields
 }
 
-// template is a pod template of a workload, and where it stands.
+// template is a pod template of a workload, with its path.
 type template struct {
 	path    string
 	content map[string]any
 }
 
-// templates returns the pod templates of a workload: what has a spec with containers, or with something spelt nearly so.
+// templates returns the pod templates of a workload: objects with a spec that has containers, or a key spelt similarly.
 func templates(o Workload) (all []template) {
 	var find func(path string, value any)
 	find = func(path string, value any) {
@@ -159,13 +159,13 @@ func templates(o Workload) (all []template) {
 	return all
 }
 
-// spec is the pod's.
+// spec returns the pod's spec.
 func (t *template) spec() (path *field.Path, content map[string]any) {
 	content, _ = t.content["spec"].(map[string]any)
 	return field.NewPath(strings.TrimPrefix(t.path+".spec", ".")), content
 }
 
-// eachAmount visits the amounts that containers ask for, and their limits, as they are written.
+// eachAmount visits the requests and limits of containers, as they are written.
 func eachAmount(o Workload, visit func(at *field.Path, name, written string, amount resource.Quantity)) {
 	for _, t := range templates(o) {
 		path, spec := t.spec()
@@ -197,7 +197,7 @@ func eachAmount(o Workload, visit func(at *field.Path, name, written string, amo
 	}
 }
 
-// units reports amounts of which the unit is likely forgotten or another is meant.
+// units reports amounts whose unit is likely missing or wrong.
 func units(o Workload, w *Workspace, report *report) {
 	eachAmount(o, func(at *field.Path, name, written string, amount resource.Quantity) {
 		number := strings.TrimRight(written, "mkKMGiuneE")
@@ -212,7 +212,7 @@ func units(o Workload, w *Workspace, report *report) {
 	})
 }
 
-// most returns the largest amount of a resource that any cluster of the fleet has, or where it is not known one that few have.
+// most returns the largest amount of a resource that any cluster of the fleet has or, if not known, an amount that few clusters have.
 func (w *Workspace) most(name string, otherwise int64) int64 {
 	if !w.Fleet.Known() {
 		return otherwise
@@ -236,7 +236,7 @@ func noRequests(o Workload, _ *Workspace, report *report) {
 	report.at(nil, "requests nothing, so that any cluster has room for it: write resources.requests for its containers")
 }
 
-// unknownResources reports requests of what the API server refuses, or no cluster has.
+// unknownResources reports requests for resources that the API server refuses, or that no cluster has.
 func unknownResources(o Workload, w *Workspace, report *report) {
 	seen := map[string]bool{}
 	eachAmount(o, func(at *field.Path, name, _ string, amount resource.Quantity) {
@@ -254,7 +254,7 @@ func unknownResources(o Workload, w *Workspace, report *report) {
 	})
 }
 
-// tooLarge reports workloads that ask for more than any cluster has, full or empty.
+// tooLarge reports workloads that request more than any cluster has, full or empty.
 func tooLarge(o Workload, w *Workspace, report *report) {
 	if o.Read == nil || !w.Fleet.Known() || len(report.findings) > 0 {
 		return
@@ -271,7 +271,7 @@ func tooLarge(o Workload, w *Workspace, report *report) {
 	}
 }
 
-// leastShare is how many replicas of a workload a cluster gets at least, where a placement divides them; otherwise 0.
+// leastShare returns how many replicas of a workload a cluster gets at least, if a placement divides them; otherwise 0.
 func (w *Workspace) leastShare(o *workload.Workload) (least int64) {
 	for _, p := range w.Placements {
 		r, selector := division(p), placement.Selector{}
@@ -288,7 +288,7 @@ func (w *Workspace) leastShare(o *workload.Workload) (least int64) {
 	return least
 }
 
-// noNode reports pods that no node of the fleet can run. It says nothing while some cluster does not tell of its nodes.
+// noNode reports pods that no node of the fleet can run. It reports nothing while some cluster does not report its nodes.
 func noNode(o Workload, w *Workspace, report *report) {
 	if o.Read == nil || !w.Fleet.Known() {
 		return
@@ -313,7 +313,7 @@ func noNode(o Workload, w *Workspace, report *report) {
 	}
 }
 
-// didYouMeanLabel is " did you mean" for the first label that pods ask for and no node is told to have.
+// didYouMeanLabel returns " did you mean" for the first label that pods ask for and no node is reported to have.
 func (f *Fleet) didYouMeanLabel(pods *nodes.Pods) string {
 	for key, value := range pods.Labels {
 		if near := spelling.DidYouMean(key, f.NodeLabelKeys); !slices.Contains(f.NodeLabelKeys, key) && near != "" {
@@ -326,8 +326,8 @@ func (f *Fleet) didYouMeanLabel(pods *nodes.Pods) string {
 	return ""
 }
 
-// unread are fields of pods by which Kubernetes chooses nodes, and placing chooses no cluster. Those of untold are looked at where
-// a cluster tells of its nodes.
+// unread are fields of pods by which Kubernetes chooses nodes, but placing chooses no cluster. Those in untold are read once a cluster
+// reports its nodes.
 var (
 	unread = []string{
 		"nodeName", "affinity.podAffinity", "affinity.podAntiAffinity", "topologySpreadConstraints",
@@ -396,7 +396,7 @@ func isEmpty(value any) bool {
 	return false
 }
 
-// placementsIn are the names of the placements of a namespace.
+// placementsIn returns the names of the placements in a namespace.
 func (w *Workspace) placementsIn(namespace string) (names []string) {
 	for _, p := range w.Placements {
 		if p.Namespace == namespace {

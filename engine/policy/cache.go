@@ -6,14 +6,14 @@ type compiled struct {
 	err error
 }
 
-// What a compiled set takes in memory, as measured: for the built-in modules and the compiler's tables, and for each
+// The memory that a compiled set takes, as measured: for the built-in modules and the compiler's tables, and for each
 // byte of text.
 const (
 	bytesPerSet  = 64 << 10
 	bytesPerByte = 100
 )
 
-// bytesOf is about how much memory the outcome of compiling takes.
+// bytesOf estimates the memory that the outcome of compiling takes.
 func bytesOf(set *Set, modules map[string]string) int {
 	if set == nil {
 		return maxErrors * maxMessage

@@ -24,25 +24,25 @@ func (f Field) String() string {
 	return "input." + f.Name + "[" + ast.String(f.Key).String() + "]"
 }
 
-// Comparison is one of a part of the input with a literal.
+// Comparison is a comparison of a part of the input with a literal.
 type Comparison struct {
 	Position
 	Field Field
-	// Operator is the name of the function, such as equal, lt or startswith; Read where a key is only read.
+	// Operator is the name of the function, such as equal, lt or startswith; Read if a key is only read.
 	Operator string
-	// Literal is a string, an int64, a boolean, or a json.Number that is no int64.
+	// Literal is a string, an int64, a boolean, or a json.Number that does not fit an int64.
 	Literal any
 }
 
-// Operators of comparisons that are none of OPA's functions.
+// Operators of comparisons that are not OPA functions.
 const (
 	// Read stands for a label, an annotation or a resource that is read.
 	Read = "read"
-	// Derived stands for a comparison with what a function makes of the field.
+	// Derived stands for a comparison with a value that a function derives from the field.
 	Derived = "derived"
 )
 
-// maxComparisons bounds how many comparisons are known of a set, maxCompared how many literals are looked at for them.
+// maxComparisons bounds how many comparisons of a set are recorded, maxCompared how many literals are examined for them.
 const (
 	maxComparisons = 4000
 	maxCompared    = 100_000
@@ -51,17 +51,17 @@ const (
 // comparisons finds what the rules of a workspace compare with what.
 type comparisons struct {
 	compiler *ast.Compiler
-	// parameters are the parts of the input that functions get, by the function's path and the index.
+	// parameters are the parts of the input that are passed to functions, by the function's path and the argument's index.
 	parameters map[argument][]source
 	// Of the current rule: what variables stand for.
 	fields    map[ast.Var][]source
 	constants map[ast.Var][]*ast.Term
 	found     []Comparison
-	// left is how many literals may still be looked at.
+	// left is how many more literals may be examined.
 	left int
 }
 
-// source is a part of the input, of which derived says that it is not compared itself, but in lower case for example.
+// source is a part of the input; derived means that not the part itself is compared but, for example, its lower case.
 type source struct {
 	path    ast.Ref
 	derived bool
@@ -70,7 +70,7 @@ type source struct {
 // maxSources bounds the parts of the input that one variable may stand for.
 const maxSources = 8
 
-// condition is what one rule body needs of the input.
+// condition is what one rule body requires of the input.
 type condition []setting
 
 // setting is a value of a part of the input.
@@ -93,7 +93,7 @@ func compared(compiler *ast.Compiler) ([]Comparison, []condition) {
 			}
 		}
 	}
-	for range 2 { // what functions are called with, and functions that those call
+	for range 2 { // arguments of functions, and of functions that those call
 		each(func(*ast.Rule) {})
 	}
 	each(func(part *ast.Rule) {
@@ -105,7 +105,7 @@ func compared(compiler *ast.Compiler) ([]Comparison, []condition) {
 	return slices.Compact(c.found), conditions
 }
 
-// prepare takes up what the variables of a rule stand for, and what it calls functions with.
+// prepare records what the variables of a rule stand for, and the arguments of its calls.
 func (c *comparisons) prepare(part *ast.Rule) {
 	c.fields, c.constants = map[ast.Var][]source{}, map[ast.Var][]*ast.Term{}
 	for i, arg := range part.Head.Args {
@@ -121,13 +121,13 @@ func (c *comparisons) prepare(part *ast.Rule) {
 	}
 }
 
-// body takes up the comparisons of a rule, and returns what has to hold for its body.
+// body records the comparisons of a rule, and returns what has to hold for its body.
 func (c *comparisons) body(part *ast.Rule) (holds condition) {
 	for _, expr := range part.Body {
 		holds = append(holds, c.expr(expr)...)
 	}
 	ast.WalkTerms(part.Head, c.lookup)
-	// Comprehensions and every: what is compared in there does not have to hold.
+	// Comprehensions and every: comparisons in them do not have to hold.
 	for _, nested := range nestedBodies(part.Body) {
 		for _, expr := range nested {
 			c.expr(expr)
@@ -153,7 +153,7 @@ func nestedBodies(body ast.Body) (bodies []ast.Body) {
 	return bodies
 }
 
-// assign takes up what variables stand for, and what functions are called with.
+// assign records what variables stand for, and the arguments of calls.
 func (c *comparisons) assign(expr *ast.Expr) {
 	if expr.IsEquality() {
 		left, right := expr.Operand(0), expr.Operand(1)
@@ -239,7 +239,7 @@ func (c *comparisons) sources(t *ast.Term) (sources []source) {
 	return sources
 }
 
-// field returns the part of the input at a path; false for what is larger than one value.
+// field returns the part of the input at a path; ok is false if the path is not a single value.
 func field(path ast.Ref) (f Field, ok bool) {
 	var names []string
 	for _, element := range path[1:] {
@@ -332,7 +332,7 @@ func (c *comparisons) ruleKeys(ref ast.Ref) (keys []*ast.Term) {
 	return keys
 }
 
-// exact returns the rules of a path, a few of them at most.
+// exact returns the rules of a path, up to a small number.
 func (c *comparisons) exact(ref ast.Ref) []*ast.Rule {
 	if len(ref) > maxPath {
 		return nil
@@ -349,7 +349,7 @@ func (c *comparisons) scalar(t *ast.Term) []*ast.Term {
 	return nil
 }
 
-// expr takes up the comparisons in an expression, and returns what has to hold for it to be true.
+// expr records the comparisons in an expression, and returns what has to hold for it to be true.
 func (c *comparisons) expr(expr *ast.Expr) (holds condition) {
 	ast.WalkTerms(expr, c.lookup)
 	if t, ok := expr.Terms.(*ast.Term); ok {
@@ -412,8 +412,8 @@ func mirrored(operator string) string {
 	return operator
 }
 
-// lookup takes up the keys of labels, annotations and requests that are read, and those of a table that a part of the input is
-// looked up in, as in share[input.workload.labels.team].
+// lookup records the keys of labels, annotations and requests that are read, and those of a table in which a part of the input is
+// looked up, as in share[input.workload.labels.team].
 func (c *comparisons) lookup(t *ast.Term) bool {
 	ref, ok := t.Value.(ast.Ref)
 	if !ok {
@@ -475,7 +475,7 @@ func (c *comparisons) compare(location *ast.Location, f Field, derived bool, ope
 	c.found = append(c.found, found)
 }
 
-// satisfying returns a value for which a comparison with a literal is true; nil where there is no simple one.
+// satisfying returns a value for which a comparison with a literal is true; nil if there is no simple one.
 func satisfying(operator string, literal ast.Value) ast.Value {
 	switch v := literal.(type) {
 	case ast.Number:

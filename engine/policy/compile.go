@@ -1,5 +1,5 @@
-// Package policy compiles a workspace's Rego together with the built-in modules, in a sandbox, and evaluates it once for
-// each class of workloads to weights and terms.
+// Package policy compiles a workspace's Rego together with the built-in modules, in a sandbox, and evaluates it once per
+// class of workloads to weights and terms.
 package policy
 
 import (
@@ -40,13 +40,13 @@ const (
 	MaxDigits      = 32
 )
 
-// builtinFiles begins the names of built-in modules. No other has such a name: in a ConfigMap it has two slashes, that of a file
-// ends in .rego.
+// builtinFiles is the prefix of built-in modules' names. No other module has such a name: in a ConfigMap names have two slashes, and those
+// of files end in .rego.
 const builtinFiles = "placement.builtin/"
 
-// Options of a Compiler; the zero value is good.
+// Options of a Compiler; the zero value is ready to use.
 type Options struct {
-	// Timeout is how long one evaluation may take by the clock: seconds, since a throttled container or a busy machine
+	// Timeout is the wall-clock limit of one evaluation: seconds, since a throttled container or a busy machine
 	// can hold up any evaluation, while its cost is bounded by Budget and MaxCPUTime.
 	Timeout time.Duration
 	// CacheBytes is the memory that cached sets and errors may take, estimated from their text.
@@ -136,7 +136,7 @@ func schemaSet() (*ast.SchemaSet, error) {
 // digestOfBuiltin begins the digest of the built-in modules alone, in all versions.
 const digestOfBuiltin = "builtin-"
 
-// IsBuiltin says whether a digest is of the built-in modules alone, of this version or of another.
+// IsBuiltin reports whether a digest is of the built-in modules alone, in this version or another.
 func IsBuiltin(digest string) bool { return strings.HasPrefix(digest, digestOfBuiltin) }
 
 // Builtin returns the set of the built-in modules alone.
@@ -234,8 +234,8 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	return set, set.trial()
 }
 
-// OPA returns an OPA compiler with the capabilities and schemas of policies, which refuses what would take too long to
-// type-check. It builds no indices of comprehensions: with one, OPA evaluates a comprehension without the variables around it,
+// OPA returns an OPA compiler with the capabilities and schemas of policies, which refuses modules that would take too long to
+// type-check. It builds no comprehension indices: with one, OPA evaluates a comprehension without the variables around it,
 // which the meter's fees need, and does work that is not charged for.
 func (c *Compiler) OPA() *ast.Compiler {
 	return ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
@@ -268,8 +268,8 @@ func (c *Compiler) parse(file, text string) (*ast.Module, error) {
 	return ast.ParseModuleWithOpts(file, text, c.ParserOptions())
 }
 
-// SameRules reports whether modules, given as text by file name, are the same but for comments and layout. Those that cannot be parsed
-// are not.
+// SameRules reports whether modules, given as text by file name, differ only in comments and layout. Modules that cannot be parsed
+// count as different.
 func (c *Compiler) SameRules(a, b map[string]string) (same bool) {
 	defer func() {
 		if recover() != nil { // as in compile
@@ -308,8 +308,8 @@ var sample = Input{
 	},
 }
 
-// trial evaluates the set for a workload without labels, so that what is wrong for every workload is refused before
-// it is in force. A document that is undefined for this workload is not wrong. A stop by a clock does not count: whether
+// trial evaluates the set for a workload without labels, so that errors that affect every workload are refused before
+// the set is in force. A document that is undefined for this workload is not an error. A stop by a clock does not count: whether
 // a set compiles must not depend on the machine.
 func (s *Set) trial() Errors {
 	_, err := s.Judge(context.Background(), sample)

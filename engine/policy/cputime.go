@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// cpuClock measures the processor time of one evaluation, which holds its thread meanwhile.
+// cpuClock measures the processor time of one evaluation, which is locked to its thread meanwhile.
 type cpuClock struct {
 	running bool
 	start   time.Duration
 }
 
-// elapsed is the processor time since the first call.
+// elapsed returns the processor time since the first call.
 func (c *cpuClock) elapsed() time.Duration {
 	if !c.running {
 		runtime.LockOSThread()
@@ -20,7 +20,7 @@ func (c *cpuClock) elapsed() time.Duration {
 	return threadCPUTime() - c.start
 }
 
-// stop gives the thread back. It has to be called by the goroutine that called elapsed.
+// stop unlocks the thread. It must be called by the goroutine that called elapsed.
 func (c *cpuClock) stop() {
 	if c.running {
 		runtime.UnlockOSThread()

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadCPUTime is the processor time of the calling thread. It is constant where the clock cannot be read.
+// threadCPUTime returns the processor time of the calling thread. It is constant if the clock cannot be read.
 func threadCPUTime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {

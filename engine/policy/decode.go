@@ -52,7 +52,7 @@ func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
 	return weights, err
 }
 
-// unknownFactor refuses the name of a factor, and names the one that is likely meant or all of them.
+// unknownFactor returns an error for an unknown factor, which names the one likely meant, or all of them.
 func unknownFactor(name string, key *ast.Term) error {
 	names := factorNames[:]
 	if _, score, _ := strings.Cut(name, "/"); score != "" {
@@ -64,7 +64,7 @@ func unknownFactor(name string, key *ast.Term) error {
 	return fmt.Errorf("has an unknown factor %s: the factors are %s, and %s<name> for a score of ClusterScores", short(key), strings.Join(factorNames[:], ", "), scoring.ScorePrefix)
 }
 
-// addTerms adds a set of terms; nil where it is undefined.
+// addTerms adds a set of terms; none if t is nil because the document is undefined.
 func (j *Judgement) addTerms(t *ast.Term) error {
 	if t == nil {
 		return nil

@@ -14,7 +14,7 @@ import (
 
 // Error is one error in a workspace's Rego.
 type Error struct {
-	// File is the module; Row and Col start at 1. All are zero where there is no position.
+	// File is the module; Row and Col start at 1. All are zero if there is no position.
 	File     string
 	Row, Col int
 	// Code is OPA's, for example rego_parse_error, or limit_error, scope_error or shape_error.
@@ -42,7 +42,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// BudgetError means that an evaluation was stopped because it cost more than Budget. The same policies fail so on the same
+// BudgetError means that an evaluation was stopped because it cost more than Budget. The same policies fail like this on the same
 // input every time.
 type BudgetError struct{ what string }
 
@@ -60,7 +60,7 @@ func (e *CPUTimeError) Error() string {
 	return fmt.Sprintf("the policies took more than %s of processor time and were stopped", MaxCPUTime)
 }
 
-// TimeoutError means that an evaluation was stopped by the clock on the wall. It says as much about the machine as about
+// TimeoutError means that an evaluation was stopped by the wall clock. That reveals as much about the machine as about
 // the policies, so it never leads to quarantine.
 type TimeoutError struct{ After time.Duration }
 
@@ -84,14 +84,14 @@ func (e *QuarantineError) Error() string {
 // Unwrap returns Last.
 func (e *QuarantineError) Unwrap() error { return e.Last }
 
-// OverBudget reports whether an evaluation was stopped for its own cost, which counts towards quarantine.
+// OverBudget reports whether an evaluation was stopped because of its own cost, which counts towards quarantine.
 func OverBudget(err error) bool {
 	var budget *BudgetError
 	var cpu *CPUTimeError
 	return errors.As(err, &budget) || errors.As(err, &cpu)
 }
 
-// Stopped reports whether an evaluation was stopped before its end, by its cost or by the clock.
+// Stopped reports whether an evaluation was stopped before its end, because of its cost or by the clock.
 func Stopped(err error) bool {
 	var timeout *TimeoutError
 	return OverBudget(err) || errors.As(err, &timeout)
@@ -133,11 +133,11 @@ func fromOPA(err error) Errors {
 		errs := make(Errors, len(parsed))
 		for i, e := range parsed {
 			message := e.Message
-			// The type checker knows nothing of functions that are not in the capabilities.
+			// The type checker does not know functions that are not in the capabilities.
 			if name, found := strings.CutPrefix(message, "undefined function "); found && ast.BuiltinMap[name] != nil {
 				message = fmt.Sprintf("%s is none of the functions that policies may call", name)
 			}
-			// What a parse error adds is the line with a caret, which does not survive on one line.
+			// The details of a parse error are the line with a caret, which does not survive on one line.
 			if e.Details != nil && e.Code != ast.ParseErr {
 				message += ": " + strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(e.Details.Lines(), " "), "^", "")), " ")
 			}

@@ -41,10 +41,10 @@ type Judgement struct {
 	// Terms of the workspace and the built-in ones, in a deterministic order.
 	Terms []scoring.Term
 
-	// Scheduling is what counts where the placement leaves it out; nil where policies say nothing of it.
+	// Scheduling applies to fields that the placement leaves out; nil if policies define none.
 	Scheduling *placement.Scheduling
 
-	// locations are where the terms are written, weightsAt is where the weights are, scheduling what is said of that.
+	// locations are where the terms are written, weightsAt is where the weights are, scheduling is the value that Scheduling was read from.
 	locations  []*ast.Location
 	weightsAt  *ast.Location
 	scheduling *ast.Term
@@ -74,13 +74,13 @@ func (s *Set) Unread() []Unread { return s.unread }
 // Undefined returns the references to what no module defines.
 func (s *Set) Undefined() []Undefined { return s.undefined }
 
-// Comparisons returns the comparisons of parts of the input with literals, by position. There may be more than are found.
+// Comparisons returns the comparisons of parts of the input with literals, by position. Not all are found.
 func (s *Set) Comparisons() []Comparison { return s.comparisons }
 
 // Reads returns what the policies can read of a workload. Invariant: two workloads that agree in it get the same judgement.
 func (s *Set) Reads() workload.Reads { return s.reads }
 
-// Schedules reports whether the policies may say how workloads are scheduled: Judgement.Scheduling.
+// Schedules reports whether the policies may define how workloads are scheduled: Judgement.Scheduling.
 func (s *Set) Schedules() bool { return s.schedules }
 
 // Relates reports whether the policies may have terms of affinity between workloads.
@@ -122,7 +122,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 		if constant := constantAt(compiler, document.path); constant != nil {
 			s.constants[document.name] = constant
 		} else if defined(compiler, document.path) {
-			// Each result is in a list, which is empty where the document is undefined.
+			// Each result is wrapped in a list, which is empty if the document is undefined.
 			query = append(query, fmt.Sprintf("%s = [x | x := %s]", document.name, document.path))
 		}
 	}
@@ -140,7 +140,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	return s, nil
 }
 
-// mayRelate reports whether any rule may define terms of affinity between workloads: one of that name, or one for more.
+// mayRelate reports whether any rule may define affinity terms between workloads: a rule of that name, or one for a larger document.
 func (s *Set) mayRelate() bool {
 	if constant := s.constants[schedulingVar]; constant != nil {
 		object, ok := constant.Value.(ast.Object)
@@ -152,7 +152,7 @@ func (s *Set) mayRelate() bool {
 	})
 }
 
-// constantAt returns the value of a document that does not depend on the input, such as the built-in weights; nil where it
+// constantAt returns the value of a document that does not depend on the input, such as the built-in weights; nil if it
 // has to be evaluated.
 func constantAt(compiler *ast.Compiler, path string) *ast.Term {
 	all := rules(compiler, path)
@@ -230,7 +230,7 @@ func (s *Set) judge(ctx context.Context, m *meter, in Input) (judgement *Judgeme
 	return judgement, nil
 }
 
-// answer returns the value of one variable of the query; nil where it is undefined.
+// answer returns the value of one variable of the query; nil if it is undefined.
 func (s *Set) answer(results topdown.QueryResult, name ast.Var) *ast.Term {
 	if result, found := results[name]; found {
 		if list, ok := result.Value.(*ast.Array); ok && list.Len() > 0 {
@@ -241,7 +241,7 @@ func (s *Set) answer(results topdown.QueryResult, name ast.Var) *ast.Term {
 	return s.constants[name]
 }
 
-// noData is the empty store that policies see beside their own rules. Nobody writes to it.
+// noData is the empty store that policies see besides their own rules. Nobody writes to it.
 var (
 	noData            = inmem.New()
 	noDataTransaction = storage.NewTransactionOrDie(context.Background(), noData)
@@ -285,7 +285,7 @@ func (s *Set) shape(path, format string, args ...any) Error {
 	return at(location, codeShape, path+" "+format, args...)
 }
 
-// firstRule is the location of the first rule that defines a document; nil where none does.
+// firstRule returns the location of the first rule that defines a document; nil if there is none.
 func (s *Set) firstRule(path string) *ast.Location { return firstOf(rules(s.compiler, path)) }
 
 func firstOf(rules []*ast.Rule) (location *ast.Location) {
@@ -297,7 +297,7 @@ func firstOf(rules []*ast.Rule) (location *ast.Location) {
 	return location
 }
 
-// short writes a value as Rego, truncated where it is long.
+// short formats a value as Rego, truncated if it is long.
 func short(t *ast.Term) string {
 	const most = 120
 	text := t.String()

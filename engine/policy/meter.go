@@ -14,13 +14,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// Budget is what one evaluation may cost: each step of the evaluator costs one, and so does each value that is made,
-// counted as often as it appears in a larger one. A unit stands for about a microsecond and a few hundred bytes.
+// Budget is what one evaluation may cost: each step of the evaluator costs one unit, and so does each value that is made,
+// counted as often as it appears in a larger one. A unit corresponds to about a microsecond and a few hundred bytes.
 // Invariant: the same policies stop on the same input at the same step, whatever the machine and its load.
 const Budget = 100_000
 
 // MaxCPUTime is how much processor time one evaluation may take, where the platform counts it by thread. It is several
-// times what the budget takes, and stops what the budget is too low a price for.
+// times what the budget takes, and stops evaluations for which the budget is too cheap.
 const MaxCPUTime = 500 * time.Millisecond
 
 const (
@@ -32,15 +32,15 @@ const (
 	maxPattern = 256
 	// maxNumeral bounds the characters of a text that is parsed as a number.
 	maxNumeral = 256
-	// What costs one unit: characters of a string, digits of a number, elements that are compared or added up, and probes
+	// What one unit buys: characters of a string, digits of a number, elements that are compared or added up, and probes
 	// of a hash table.
 	charactersPerUnit = 64
 	digitsPerUnit     = 8
 	elementsPerUnit   = 2
 	probesPerUnit     = 8
-	// collisionCost is what it costs to compare two keys in full, which are numbers of many digits at worst.
+	// collisionCost is the cost of comparing two keys in full, which are numbers of many digits at worst.
 	collisionCost = 4
-	// withCost is what it costs to replace the input, beside the size of the input.
+	// withCost is the cost of replacing the input, in addition to the size of the input.
 	withCost = 32
 )
 
@@ -51,7 +51,7 @@ type meter struct {
 	left int
 	// stopped is why the evaluation has to end.
 	stopped error
-	// tables are what the evaluation has put into sets and objects, by the rule or comprehension that makes them.
+	// tables hold what the evaluation has put into sets and objects, by the rule or comprehension that makes them.
 	tables map[ast.Value]hashTable
 
 	ctx      context.Context
@@ -109,7 +109,7 @@ func (m *meter) exceed(format string, args ...any) {
 	}
 }
 
-// charge takes the price of a value that was made, with all that is in it.
+// charge charges for a value that was made, including everything in it.
 func (m *meter) charge(t *ast.Term) {
 	m.each(t, func(t *ast.Term) {
 		m.spend(1)
@@ -125,7 +125,7 @@ func (m *meter) charge(t *ast.Term) {
 	})
 }
 
-// read takes the price of going through values that were made before, which is lower.
+// read charges for going through values that were made before, which costs less.
 func (m *meter) read(operands []*ast.Term) {
 	parts := 0
 	for _, operand := range operands {
@@ -140,7 +140,7 @@ func (m *meter) read(operands []*ast.Term) {
 	}
 }
 
-// each visits a value and all that is in it, until the evaluation is stopped.
+// each visits a value and everything in it, until the evaluation is stopped.
 func (m *meter) each(t *ast.Term, visit func(*ast.Term)) {
 	if visit(t); m.stopped != nil {
 		return
@@ -164,11 +164,11 @@ func (m *meter) each(t *ast.Term, visit func(*ast.Term)) {
 	}
 }
 
-// hashTable repeats how OPA looks for a free slot in a set. The hashes of small numbers, and of arrays of them, are next to
-// each other, and those of fractions are all the same: keys can be chosen so that each is compared with all before it.
+// hashTable mimics how OPA looks for a free slot in a set. The hashes of small numbers, and of arrays of them, are adjacent,
+// and those of fractions are all the same: keys can be chosen so that each is compared with all before it.
 type hashTable map[int]*ast.Term
 
-// insert takes the price of putting a key into a table.
+// insert charges for putting a key into a table.
 func (m *meter) insert(table hashTable, key *ast.Term) {
 	hash := key.Hash()
 	for slot := hash; m.stopped == nil; slot++ {
@@ -252,7 +252,7 @@ func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 	m.spend(ways)
 }
 
-// uniting takes the price of putting the elements of sets, or of the sets in a set, into one set.
+// uniting charges for putting the elements of sets, or of the sets in a set, into one set.
 func (m *meter) uniting(operands []*ast.Term) {
 	m.read(operands)
 	table := hashTable{}
@@ -274,7 +274,7 @@ func (m *meter) uniting(operands []*ast.Term) {
 	}
 }
 
-// A fee is a function that metered puts into policies. Tenants cannot call it: it is not in the capabilities.
+// A fee is a function that metered inserts into policies. Tenants cannot call it: it is not in the capabilities.
 type fee struct {
 	name ast.Ref
 	do   func(*meter, []*ast.Term)
@@ -312,7 +312,7 @@ var (
 		}
 	})
 
-	// beforeCalls are charged before a function is called, with its operands: its cost depends on their size.
+	// beforeCalls are charged before a function is called, based on its operands: its cost depends on their size.
 	beforeCalls = map[string]fee{
 		ast.GlobMatch.Name: matching, ast.IndexOf.Name: searching,
 		ast.ToNumber.Name: parsing, ast.UnitsParse.Name: parsing, ast.UnitsParseBytes.Name: parsing,
@@ -422,7 +422,7 @@ func (r *rewriter) table() *ast.Term {
 	return ast.InternedTerm(r.names)
 }
 
-// charge adds a fee to a body, unless all that it is for is written in the policy.
+// charge adds a fee to a body, unless everything that it charges for is written out in the policy.
 func charge(body *ast.Body, f fee, operands ...*ast.Term) {
 	last := operands[len(operands)-1]
 	if last != nil && !last.IsGround() {
@@ -513,8 +513,7 @@ func (r *rewriter) variable(body *ast.Body, t *ast.Term) *ast.Term {
 	return name
 }
 
-// madeBy returns the one of two terms that are the same once they are unified by which to charge for what was made;
-// nil where nothing was.
+// madeBy returns which of two unified terms to charge for as newly made; nil if nothing was made.
 func madeBy(a, b *ast.Term) *ast.Term {
 	for _, pair := range [][2]*ast.Term{{a, b}, {b, a}} {
 		made, other := pair[0], pair[1]

@@ -19,11 +19,11 @@ func HasModules(configMap *corev1.ConfigMap) bool {
 	return configMap.Labels[v1alpha1.LabelPolicy] == v1alpha1.PolicyRego
 }
 
-// SetOf returns the set that the policies of a ConfigMap belong to, by its label: the one in force if empty, or v1alpha1.PolicySetShadow.
-// Policies of any other belong to none.
+// SetOf returns the set that the policies of a ConfigMap belong to, by its label: empty for the set in force, or v1alpha1.PolicySetShadow.
+// Policies with any other label belong to none.
 func SetOf(configMap *corev1.ConfigMap) string { return configMap.Labels[v1alpha1.LabelPolicySet] }
 
-// OfSet returns those ConfigMaps whose policies belong to a set.
+// OfSet returns the ConfigMaps whose policies belong to a set.
 func OfSet(configMaps []*corev1.ConfigMap, set string) (of []*corev1.ConfigMap) {
 	for _, c := range configMaps {
 		if SetOf(c) == set {

@@ -18,18 +18,18 @@ import (
 const (
 	maxProbes   = 500
 	probeBudget = 4 * Budget
-	// maxPaired is of how many conditions every two are probed together.
+	// maxPaired is the number of conditions among which every two are also probed together.
 	maxPaired = 24
 )
 
-// MadeUp is the text of fields that policies do not compare with anything: a result with this in it says nothing.
+// MadeUp is the text of fields that policies do not compare with anything: a result that contains it means nothing.
 const MadeUp = "madeup"
 
-// Probe is what policies come to for a workload that is made up.
+// Probe is the result of the policies for a made-up workload.
 type Probe struct {
-	// Workload says which, for example: a Job with input.workload.labels["team"] = "a".
+	// Workload describes it, for example: a Job with input.workload.labels["team"] = "a".
 	Workload string
-	// Likely says that the policies themselves tell of such workloads: it is of a kind that there is, and has what one
+	// Likely means that the policies themselves refer to such workloads: it is of an existing kind, and has what one
 	// comparison or one rule asks for.
 	Likely    bool
 	Judgement *Judgement
@@ -43,9 +43,9 @@ func (p *Probe) Undefined() bool {
 	return errors.As(p.Err, &undefined)
 }
 
-// Probe evaluates the policies for workloads that are made up: one of each kind, given as APIVersion and Kind; one for each
-// literal that the policies compare a part of the input with; for each rule one for which it holds, and for every two rules;
-// and workloads without replicas, without requests, and with any text in what is read. It stops where that costs too much,
+// Probe evaluates the policies for made-up workloads: one of each kind, given as APIVersion and Kind; one for each
+// literal that the policies compare a part of the input with; one for each rule for which it holds, and for every two rules;
+// and workloads without replicas, without requests, and with arbitrary text in what is read. It stops when that costs too much,
 // at the same probe on every machine.
 func (s *Set) Probe(ctx context.Context, kinds []workload.Reference) (probes []Probe) {
 	left := probeBudget
@@ -63,7 +63,7 @@ func (s *Set) Probe(ctx context.Context, kinds []workload.Reference) (probes []P
 	return probes
 }
 
-// sampled is a workload that is made up.
+// sampled is a made-up workload.
 type sampled struct {
 	settings condition
 	likely   bool
@@ -71,7 +71,7 @@ type sampled struct {
 	noRequests, noReplicas bool
 }
 
-// samples returns the workloads to make up, the likeliest first, each once.
+// samples returns the workloads to make up, most likely first, without duplicates.
 func (s *Set) samples(kinds []workload.Reference) (samples []sampled) {
 	seen := map[string]bool{}
 	add := func(next sampled) {
@@ -121,7 +121,7 @@ func (s *Set) samples(kinds []workload.Reference) (samples []sampled) {
 	return samples
 }
 
-// and returns what two conditions need; false where they contradict each other.
+// and returns what two conditions require together; false if they contradict each other.
 func (c condition) and(o condition) (condition, bool) {
 	both := slices.Clone(c)
 	for _, s := range o {

@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// readsOf returns what compiled modules can read of the workload. Any use but that of one field, or one key of a field,
+// readsOf returns what compiled modules can read of the workload. Any use other than of one field, or one key of a field,
 // counts as reading all of it, as when the workload is passed to a function.
 func readsOf(modules map[string]*ast.Module) workload.Reads {
 	r := &readsAnalysis{texts: textsGiven(modules)}
@@ -21,7 +21,7 @@ func readsOf(modules map[string]*ast.Module) workload.Reads {
 	return r.reads
 }
 
-// readsAnalysis adds up what rules read.
+// readsAnalysis collects what rules read.
 type readsAnalysis struct {
 	reads workload.Reads
 	// texts are the literal arguments of functions, see textsGiven.
@@ -169,7 +169,7 @@ func (r *readsAnalysis) ref(ref ast.Ref) {
 	}
 }
 
-// resolve replaces aliases in a reference; ok is false where it does not refer to the input.
+// resolve replaces aliases in a reference; ok is false if it does not refer to the input.
 func (r *readsAnalysis) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
 	for range 1 + len(r.aliases) {
 		if ref[0].Equal(ast.InputRootDocument) {
@@ -203,7 +203,7 @@ func is(ref ast.Ref, i int, name ast.String) bool {
 	return i < len(ref) && ref[i].Value.Compare(name) == 0
 }
 
-// field returns what is read of a field of the workload at a path in it.
+// field returns what is read of a field of the workload, given a path within it.
 func (r *readsAnalysis) field(name string, path ast.Ref) (reads workload.Reads) {
 	if len(path) == 0 {
 		return workload.ReadsOf(name)

@@ -18,8 +18,8 @@ import (
 // affinityField is the field of scheduling that relates workloads to others.
 const affinityField = "workloadAffinity"
 
-// decodeScheduling reads what policies say in the form of a placement's spec; nil where that is nothing. The error is a *fieldError
-// where it is known which part is wrong.
+// decodeScheduling reads the scheduling of policies, which has the form of a placement's spec; nil if it is empty. The error is a *fieldError
+// if it is known which part is wrong.
 func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 	if object, ok := t.Value.(ast.Object); !ok {
 		return nil, fmt.Errorf("it must be an object with fields of a placement's spec, and is %s", short(t))
@@ -44,7 +44,7 @@ func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 	return s, err
 }
 
-// fieldError is about a field of what policies say of scheduling.
+// fieldError is an error in a field of the scheduling of policies.
 type fieldError struct {
 	of    *ast.Term
 	field string
@@ -53,7 +53,7 @@ type fieldError struct {
 
 func (e *fieldError) Error() string { return e.err.Error() }
 
-// schedulingAt is the location of the rule that made a field of what policies say of scheduling.
+// schedulingAt returns the location of the rule that made a field of the scheduling.
 func (s *Set) schedulingAt(of *ast.Term, name string) *ast.Location {
 	if part := partOf(of, name); part != nil {
 		if rule := s.ruleAt(part.Location); rule != nil {
@@ -67,7 +67,7 @@ func (s *Set) schedulingAt(of *ast.Term, name string) *ast.Location {
 	return cmp.Or(firstOf(rules), s.firstRule(schedulingPath))
 }
 
-// partOf returns the innermost part of a value on the way to a field that has a location; nil where none has.
+// partOf returns the innermost part of a value on the way to a field that has a location; nil if none has.
 func partOf(t *ast.Term, path string) (part *ast.Term) {
 	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
 		var next *ast.Term
@@ -96,7 +96,7 @@ func element(step string, n int, at func(int) *ast.Term) *ast.Term {
 	return nil
 }
 
-// plain is a value of Rego as JSON has it. A set is a list, in the order of Rego.
+// plain converts a value of Rego to JSON. A set becomes a list, in the order of Rego.
 func plain(v ast.Value) (value any, err error) {
 	of, err := ast.JSONWithOpt(v, ast.JSONOpt{SortSets: true})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Where modules of workspaces live, and where the built-in ones do.
+// Where modules of workspaces may be, and where the built-in ones are.
 var (
 	prefix        = ast.MustParseRef("data.placement")
 	builtinPrefix = ast.MustParseRef("data.placement.builtin")

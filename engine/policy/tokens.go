@@ -3,7 +3,7 @@ package policy
 // Limits on the text of all modules together, checked before it is parsed: OPA's parser cannot be interrupted.
 const (
 	MaxTokens = 25_000
-	// maxPairs limits the pairs of elements in literal sets: where all hashes collide, each element is compared with all
+	// maxPairs limits the pairs of elements in literal sets: if all hashes collide, each element is compared with all
 	// others.
 	maxPairs = 200_000
 )

@@ -14,13 +14,13 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Trial evaluates a set for the workloads that there are before it comes into force: once for those that are the same to it.
+// Trial evaluates a set for the existing workloads before it comes into force, once for all that look the same to it.
 type Trial struct {
 	Set  *Set
 	seed maphash.Seed
-	// outcomes are the errors of workloads by what the set sees of them; nil where it does not fail.
+	// outcomes are the errors of workloads by what the set sees of them; nil if it does not fail.
 	outcomes map[seen]error
-	// overran is an evaluation that exceeded its budget.
+	// overran is the error of an evaluation that exceeded its budget.
 	overran error
 }
 
@@ -38,8 +38,8 @@ func NewTrial(set *Set) *Trial {
 	return &Trial{Set: set, seed: maphash.MakeSeed(), outcomes: map[seen]error{}}
 }
 
-// Run evaluates the set for workloads, as far as an earlier Run has not, until it fails or goesOn is false. It returns the Errors
-// for which the set is not to come into force, with the name of a workload, or the cause of ctx. Without an error, the set is
+// Run evaluates the set for workloads that an earlier Run has not covered, until it fails or goesOn returns false. It returns the Errors
+// because of which the set must not come into force, with the name of a workload, or the cause of ctx. Without an error, the set is
 // sound for all workloads once done is true.
 func (t *Trial) Run(ctx context.Context, workloads []Input, goesOn func() bool) (done bool, err error) {
 	var failing []string // workloads
@@ -66,7 +66,7 @@ func (t *Trial) Run(ctx context.Context, workloads []Input, goesOn func() bool) 
 			case ctx.Err() != nil:
 				return false, context.Cause(ctx)
 			case Stopped(outcome) && !OverBudget(outcome):
-				outcome = nil // a clock stopped it, which says nothing about the policies
+				outcome = nil // a clock stopped it, which reveals nothing about the policies
 			}
 		}
 		outcomes[class] = outcome
@@ -81,7 +81,7 @@ func (t *Trial) Run(ctx context.Context, workloads []Input, goesOn func() bool) 
 	return !cut, nil
 }
 
-// forWorkload adds to an error of policies for which workload they fail.
+// forWorkload adds to an error of policies the workload for which they fail.
 func forWorkload(err error, name string) Errors {
 	var errs Errors
 	if !errors.As(err, &errs) {
@@ -94,17 +94,17 @@ func forWorkload(err error, name string) Errors {
 	return errs
 }
 
-// WasInForce reports whether ConfigMaps say that the set is in force, in the status that the controller writes.
+// WasInForce reports whether ConfigMaps record that the set is in force, in the status that the controller writes.
 func (s *Set) WasInForce(configMaps []*corev1.ConfigMap) bool {
 	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Digest == s.digest })
 }
 
-// WasShadow reports whether ConfigMaps say there that the set is evaluated as the shadow policies.
+// WasShadow reports whether ConfigMaps record there that the set is evaluated as the shadow policies.
 func (s *Set) WasShadow(configMaps []*corev1.ConfigMap) bool {
 	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Shadow == s.digest })
 }
 
-// told is what is read again of the status that the controller writes.
+// told is the part of that status that is read back.
 type told struct {
 	Digest string `json:"digest"`
 	Shadow string `json:"shadow"`

@@ -8,7 +8,7 @@ import (
 const MaxTypeSize = 100_000
 
 // typeSizes bounds the number of parts of the types of rules. The type checker compares types in full and cannot be
-// interrupted: where each rule nests the one before it twice, it never ends. Such rules are refused before the check.
+// interrupted: if each rule nests the previous one twice, it never ends. Such rules are refused before the check.
 type typeSizes struct {
 	compiler *ast.Compiler
 	known    map[*ast.Rule]int

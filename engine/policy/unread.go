@@ -25,16 +25,16 @@ func (p Position) compare(o Position) int {
 	return cmp.Or(cmp.Compare(p.File, o.File), cmp.Compare(p.Row, o.Row), cmp.Compare(p.Col, o.Col))
 }
 
-// Unread is a rule that no result of the policies depends on, or a package of which that is true of all rules.
+// Unread is a rule that no result of the policies depends on, or a package with only such rules.
 type Unread struct {
 	Position
 	// Path is for example placement.scoring.weight.
 	Path string
-	// Package says that it is a package. Empty says that the module has no rules.
+	// Package is set for a package, Empty if the module has no rules.
 	Package, Empty bool
 }
 
-// Undefined is a reference to what no module defines, and which therefore has no value ever.
+// Undefined is a reference to something that no module defines, and that therefore never has a value.
 type Undefined struct {
 	Position
 	// Path is for example placement.teams.clusters.
@@ -48,13 +48,13 @@ func EntryPoints() []string {
 
 func pathOf(path string) string { return strings.TrimPrefix(path, "data.") }
 
-// entryPackages are those in which the engine looks for rules, so that a rule nobody reads there is likely misspelt.
+// entryPackages are the packages in which the engine looks for rules, so that an unread rule there is likely misspelt.
 var entryPackages = []string{"placement", "placement.scoring", "placement.affinity", "placement.scheduling"}
 
-// library is what may define more than is used of it.
+// library is the prefix of packages that may define more than is used of them.
 const library = "placement.library."
 
-// unreadOf returns what nothing reads, by position.
+// unreadOf returns the rules and packages that nothing reads, by position.
 func unreadOf(compiler *ast.Compiler) (unread []Unread) {
 	reached := reachable(compiler)
 	readPackages := map[string]bool{}
@@ -87,7 +87,7 @@ func unreadOf(compiler *ast.Compiler) (unread []Unread) {
 	return unread
 }
 
-// IsLibrary says that the workspace has no modules but those for others to use.
+// IsLibrary reports whether the workspace has only modules meant for others to use.
 func (s *Set) IsLibrary() bool {
 	return !slices.ContainsFunc(ownFiles(s.compiler), func(file string) bool {
 		return !strings.HasPrefix(pathOf(s.compiler.Modules[file].Package.Path.String()), library)
@@ -125,12 +125,12 @@ func ownFiles(compiler *ast.Compiler) (files []string) {
 	return files
 }
 
-// maxPath is how many elements of a path are looked at: comparing the beginnings of longer ones costs their square.
+// maxPath is how many elements of a path are examined: comparing the prefixes of longer ones has quadratic cost.
 const maxPath = 16
 
-// undefinedOf returns the references to what no module defines, each once in a module.
+// undefinedOf returns the references to something that no module defines, each once per module.
 func undefinedOf(compiler *ast.Compiler) (undefined []Undefined) {
-	// Paths of rules, and those above them.
+	// Paths of rules, and their prefixes.
 	exact, above := map[string]bool{}, map[string]bool{}
 	for _, module := range compiler.Modules {
 		for _, rule := range module.Rules {
@@ -175,7 +175,7 @@ func undefinedOf(compiler *ast.Compiler) (undefined []Undefined) {
 	return undefined
 }
 
-// ruleAt returns the location of the rule that a part of a module belongs to; nil where it is not known.
+// ruleAt returns the location of the rule that a part of a module belongs to; nil if not known.
 func (s *Set) ruleAt(location *ast.Location) (rule *ast.Location) {
 	if location == nil {
 		return nil
@@ -216,7 +216,7 @@ func (s *Set) Rules() (paths []string) {
 	return slices.Compact(paths)
 }
 
-// OriginOfScheduling returns the position of the rule that made a field of what a judgement says of scheduling.
+// OriginOfScheduling returns the position of the rule that made a field of a judgement's scheduling.
 func (s *Set) OriginOfScheduling(j *Judgement, field string) Position {
 	return positionOf(s.schedulingAt(j.scheduling, field))
 }

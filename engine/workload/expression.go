@@ -22,15 +22,15 @@ import (
 
 // Bounds of an expression over an object.
 const (
-	// maxExpression is its largest number of characters.
+	// maxExpression is its maximum number of characters.
 	maxExpression = 4096
-	// maxCost is the largest cost in CEL's units: estimated, where no list, map or text of an object has more than maxSize
+	// maxCost is the maximum cost in CEL's units: as estimated if no list, map or text of an object has more than maxSize
 	// elements, and of each evaluation, whatever the object is.
 	maxCost = 100_000
 	maxSize = 256
 )
 
-// resultType is what an expression gives.
+// resultType is the type of an expression's result.
 type resultType struct {
 	typ  *cel.Type
 	name string
@@ -44,7 +44,7 @@ var (
 // expression is CEL over an object.
 type expression struct {
 	program cel.Program
-	// reads are the fields that it reads, for errors.
+	// reads are the fields that it reads, for error messages.
 	reads []string
 }
 
@@ -62,7 +62,7 @@ var objectEnv = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// countIndexes counts the indexes of an Indexed Job as its status has them: "1,3-5" are four.
+// countIndexes counts the indexes of an Indexed Job as written in its status: "1,3-5" are four.
 func countIndexes(text string) ref.Val {
 	var n types.Int
 	if text == "" {
@@ -118,7 +118,7 @@ func compileExpression(text string, result resultType) (e *expression, err error
 	return &expression{program, fieldsOf(checked.NativeRep().Expr())}, nil
 }
 
-// objectSizes has the size up to which expressions over objects are costed.
+// objectSizes returns the sizes up to which expressions over objects are costed.
 type objectSizes struct{}
 
 func (objectSizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
@@ -167,7 +167,7 @@ func pathOf(e ast.Expr) (string, bool) {
 // scope is what an expression is evaluated over.
 type scope struct {
 	object map[string]any
-	// each is at the path at, by key in a map.
+	// each is at the path at, and under key in a map.
 	each    any
 	key, at string
 }
@@ -216,7 +216,7 @@ func (s *scope) wrong(e *expression, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", strings.Join(fields, ", "), fmt.Errorf(format, args...))
 }
 
-// readsStatus says whether the expression reads the status of the object.
+// readsStatus reports whether the expression reads the status of the object.
 func (e *expression) readsStatus() bool {
 	return e != nil && slices.ContainsFunc(e.reads, func(field string) bool { return field == "status" || strings.HasPrefix(field, "status.") })
 }
@@ -240,7 +240,7 @@ func (e *expression) count(s *scope) (int64, error) {
 	return n, nil
 }
 
-// written is a value as manifests have it: the text "2" is not the number 2.
+// written formats a value as in manifests: the text "2" is not the number 2.
 func written(value any) string {
 	if text, ok := value.(string); ok {
 		return strconv.Quote(text)

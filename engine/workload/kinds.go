@@ -24,21 +24,21 @@ type Table struct {
 	byGK  map[schema.GroupKind]*Definition
 }
 
-// Definition is one kind of workload: where its pod templates stand, and what says how many pods they make. Expressions are CEL
-// over the object; Table says what they can read.
+// Definition is one workload kind: the paths of its pod templates, and how many pods they make. Expressions are CEL over the object;
+// kinds.yaml describes what they can read.
 type Definition struct {
 	// Group and Kind identify the kind; the group of Pods is empty.
 	Group string `json:"group"`
 	Kind  string `json:"kind"`
-	// Resource is the plural name by which it is watched, for example deployments.
+	// Resource is the plural name under which it is watched, for example deployments.
 	Resource string `json:"resource"`
 	// Versions whose objects have this form, the preferred one first.
 	Versions []string `json:"versions"`
 	// PodSets all go to the same clusters. What a workload requests is their sum.
 	PodSets []PodSetDefinition `json:"podSets"`
-	// PerNode says that the pod sets are on each usable node of a cluster, and not once on the cluster.
+	// PerNode means that the pod sets run on each usable node of a cluster, instead of once per cluster.
 	PerNode bool `json:"perNode,omitempty"`
-	// Finished and Suspended say when the workload needs nothing any more, or nothing for now; never where they are empty.
+	// Finished and Suspended are when the workload needs nothing any more, or nothing for now; never if they are empty.
 	Finished  string `json:"finished,omitempty"`
 	Suspended string `json:"suspended,omitempty"`
 
@@ -47,7 +47,7 @@ type Definition struct {
 
 // PodSetDefinition is the pods that are made of one template, or of a template in each element of a list or map.
 type PodSetDefinition struct {
-	// Each is the path of a list or map with a pod set in each element. The other paths start at the element then, which
+	// Each is the path of a list or map with a pod set in each element. The other paths then start at the element, which
 	// expressions read as each, and its name in a map as key.
 	Each string `json:"each,omitempty"`
 	// Template is the path of the pod template; "." is the object itself. A pod set without pods needs none.
@@ -56,8 +56,8 @@ type PodSetDefinition struct {
 	Count string `json:"count,omitempty"`
 	// VolumeClaims is the path of a list of templates of PersistentVolumeClaims, which each pod has.
 	VolumeClaims string `json:"volumeClaims,omitempty"`
-	// Divided are the paths of the numbers of which each cluster gets a part where replicas are divided: the first one is the
-	// replicas that it gets, and others are divided as these are. Left out, it is the only field that count reads.
+	// Divided are the paths of the numbers of which each cluster gets a part when replicas are divided: the first one is the
+	// replicas that it gets, and others are divided in proportion. If left out, it is the only field that count reads.
 	Divided []string `json:"divided,omitempty"`
 
 	count *expression
@@ -66,7 +66,7 @@ type PodSetDefinition struct {
 //go:embed kinds.yaml
 var builtin []byte
 
-// Kinds returns the kinds of workload that are known without being told.
+// Kinds returns the built-in workload kinds.
 var Kinds = sync.OnceValue(func() *Table {
 	t, err := ParseKinds("kinds.yaml", builtin)
 	if err != nil {
@@ -75,7 +75,7 @@ var Kinds = sync.OnceValue(func() *Table {
 	return t
 })
 
-// ParseKinds reads a table as YAML: a list of Definitions under kinds. Errors begin with the name and say the field.
+// ParseKinds reads a table as YAML: a list of Definitions under kinds. Errors begin with the name and include the field.
 func ParseKinds(name string, text []byte) (*Table, error) {
 	content, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
@@ -115,7 +115,7 @@ func ParseKinds(name string, text []byte) (*Table, error) {
 	return t, nil
 }
 
-// decodeStrictly decodes JSON, and fails where it has fields that the type has not.
+// decodeStrictly decodes JSON, and fails if it has fields that the type does not have.
 func decodeStrictly(content []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(content))
 	d.DisallowUnknownFields()
@@ -141,10 +141,10 @@ func (t *Table) With(more *Table) *Table {
 	return both
 }
 
-// All returns the kinds in the order of the table. The caller does not change them.
+// All returns the kinds in the order of the table. The caller must not modify them.
 func (t *Table) All() []*Definition { return slices.Clone(t.kinds) }
 
-// Find returns the definition of a kind. Otherwise the error is an *UnknownKindError.
+// Find returns the definition of a kind. If there is none, the error is an *UnknownKindError.
 func (t *Table) Find(apiVersion, kind string) (*Definition, error) {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err == nil {
@@ -155,7 +155,7 @@ func (t *Table) Find(apiVersion, kind string) (*Definition, error) {
 	return nil, &UnknownKindError{APIVersion: apiVersion, Kind: kind, table: t}
 }
 
-// Resource returns the kind of a resource that is watched; nil where there is none.
+// Resource returns the kind of a watched resource; nil if there is none.
 func (t *Table) Resource(resource schema.GroupVersionResource) *Definition {
 	for _, d := range t.kinds {
 		if d.Group == resource.Group && d.Resource == resource.Resource && slices.Contains(d.Versions, resource.Version) {
@@ -165,10 +165,10 @@ func (t *Table) Resource(resource schema.GroupVersionResource) *Definition {
 	return nil
 }
 
-// DefaultResources are the resources of the kinds that are watched without being told.
+// DefaultResources are the resources of the kinds that are watched by default.
 var DefaultResources = []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"}
 
-// Resources returns the resources that names such as deployments.v1.apps mean. Each is of a kind in the table.
+// Resources returns the resources for names such as deployments.v1.apps. Each is of a kind in the table.
 func (t *Table) Resources(names []string) ([]schema.GroupVersionResource, error) {
 	if len(names) == 0 {
 		return nil, errors.New("must name at least one kind")
@@ -193,7 +193,7 @@ func (t *Table) Resources(names []string) ([]schema.GroupVersionResource, error)
 	return resources, nil
 }
 
-// UnknownKindError says that objects of an apiVersion and kind are not placed.
+// UnknownKindError means that objects of an apiVersion and kind are not placed.
 type UnknownKindError struct {
 	APIVersion, Kind string
 	table            *Table
@@ -208,7 +208,7 @@ func (e *UnknownKindError) Error() string {
 	return message + ": kubectl placement kinds lists them, and --kinds-file adds more"
 }
 
-// Nearest returns the kind that a misspelt one, or one of another version or group, is likely to mean; nil where none is near.
+// Nearest returns the kind that is likely meant by a misspelt one, or by one of another version or group; nil if none is near.
 func (t *Table) Nearest(apiVersion, kind string) (near *Definition) {
 	least := 1 << 10
 	for _, d := range t.kinds {
@@ -249,7 +249,7 @@ var (
 	pathName     = regexp.MustCompile(`^[A-Za-z][-A-Za-z0-9_]*(\.[A-Za-z][-A-Za-z0-9_]*)*$`)
 )
 
-// compile compiles the expressions and returns what is wrong with the definition.
+// compile compiles the expressions and returns the errors in the definition.
 func (d *Definition) compile() (errs []error) {
 	wrong := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(field+": "+format, args...))

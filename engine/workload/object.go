@@ -21,17 +21,17 @@ var bookkeeping = []string{
 	"deployment.kubernetes.io/revision",
 }
 
-// End is why a workload is not decided on, or not any more, in words; empty if it is.
+// End is why a workload is not, or no longer, decided on, in words; empty if it is decided on.
 type End string
 
 // The ends of workloads.
 const (
 	BeingDeleted End = "it is being deleted"
-	// HasFinished is a Job or the like that needs no capacity any more.
+	// HasFinished is the end of a Job or similar workload that no longer needs capacity.
 	HasFinished End = "it has finished"
-	// Suspended is a workload that needs no capacity until it is resumed. It is decided on then.
+	// Suspended is the end of a workload that needs no capacity until it is resumed. It is decided on then.
 	Suspended End = "it is suspended"
-	// Controlled is a workload that another object controls, as a Deployment controls its ReplicaSets. It is no workload of
+	// Controlled is the end of a workload that another object controls, as a Deployment controls its ReplicaSets. It is not placed on
 	// its own.
 	Controlled End = "another object controls it"
 )
@@ -39,7 +39,7 @@ const (
 // RequestsNothing reports whether a workload needs no capacity: it has finished, or is suspended.
 func (e End) RequestsNothing() bool { return e == HasFinished || e == Suspended }
 
-// WhyNot is why the workload is not decided on; empty if it is.
+// WhyNot returns why the workload is not decided on; empty if it is.
 func (w *Workload) WhyNot() string {
 	if w.Controller != "" {
 		return w.Controller + " controls it, so it is no workload of its own"
@@ -47,7 +47,7 @@ func (w *Workload) WhyNot() string {
 	return string(w.End)
 }
 
-// FromObject is Table.FromObject with the kinds that are known without being told.
+// FromObject is Table.FromObject with the built-in kinds.
 func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	return Kinds().FromObject(object)
 }
@@ -57,19 +57,19 @@ func (t *Table) FromObject(object *unstructured.Unstructured) (*Workload, error)
 	return t.Read(object).Count(nil)
 }
 
-// Object is an object of a kind in the table that is read and not counted yet, since what its pods request depends on the
-// LimitRanges of its namespace, too. It is immutable.
+// Object is an object of a kind in the table that has been read but not counted, because what its pods request also depends on the
+// LimitRanges of its namespace. It is immutable.
 type Object struct {
 	workload Workload
 	sets     []podSet
 	err      error
 }
 
-// podSet is pods that are made of one template, which stands at a path.
+// podSet is the pods made from one template, with its path.
 type podSet struct {
 	path     string
 	template *podTemplate
-	// pods is how many there are, whole how many before any of them has ended.
+	// pods is the number of pods, whole the number before any of them has ended.
 	pods, whole int64
 	// storage is what the volumes of each pod claim.
 	storage capacity.Resources
@@ -153,10 +153,10 @@ func (o *Object) readPodSets(d *Definition, s *scope) error {
 	return err
 }
 
-// Known returns what is known of the workload before it is counted: all but its pods and what they request.
+// Known returns what is known of the workload before it is counted: everything except its pods and their requests.
 func (o *Object) Known() *Workload { return &o.workload }
 
-// Pods returns how many pods there are, without a look at what they request.
+// Pods returns the number of pods, without looking at what they request.
 func (o *Object) Pods() (n int64, err error) {
 	for i := range o.sets {
 		n += o.sets[i].pods
@@ -164,8 +164,8 @@ func (o *Object) Pods() (n int64, err error) {
 	return n, o.err
 }
 
-// Count adds up the pods, with what LimitRanges add to each container that asks for none of a resource: see DefaultRequests. An
-// error names the field; the workload then has only its reference, labels, annotations and, as far as it could be told, its End.
+// Count adds up the pods, with the requests that LimitRanges add to containers that have none: see DefaultRequests. An
+// error names the field; the workload then has only its reference, labels, annotations and, if it could be determined, its End.
 func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
 	w := o.workload
 	if o.err != nil {
@@ -181,7 +181,7 @@ func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
 	return counted, nil
 }
 
-// with is the workload with so many pods of each pod set.
+// with returns the workload with the given number of pods of each pod set.
 func (w *Workload) with(sets []podSet, defaults corev1.ResourceList, pods func(*podSet) int64) (*Workload, error) {
 	counted := *w
 	var all Workload
@@ -197,12 +197,12 @@ func (w *Workload) with(sets []podSet, defaults corev1.ResourceList, pods func(*
 	return &counted, nil
 }
 
-// Divisible reports whether an object of the kind is so many equal pods.
+// Divisible reports whether an object of the kind consists of a number of equal pods.
 func (d *Definition) Divisible() bool {
 	return len(d.PodSets) == 1 && d.PodSets[0].Each == "" && d.PodSets[0].Count != "" && !d.PerNode
 }
 
-// each calls add once or, for each element of the list or map that the pod sets stand in, with that.
+// each calls add once or, if the pod sets are in a list or map, for each of its elements.
 func (p *PodSetDefinition) each(s *scope, add func(*scope) error) error {
 	if p.Each == "" {
 		return add(s)
@@ -231,7 +231,7 @@ func (p *PodSetDefinition) each(s *scope, add func(*scope) error) error {
 	return nil
 }
 
-// readPodSet reads a pod set; one without a template and pods is none.
+// readPodSet reads a pod set; a pod set without template and pods is skipped.
 func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error {
 	n, err := p.count.count(s)
 	if err != nil {
@@ -279,7 +279,7 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 	return nil
 }
 
-// addPodSet adds so many pods of a pod set to a workload that is the sum of those before.
+// addPodSet adds a number of pods of a pod set to a workload that is the sum of the previous ones.
 func (w *Workload) addPodSet(p *podSet, pods int64, defaults corev1.ResourceList) error {
 	pod, err := p.template.requests(p.path, defaults)
 	if err != nil {
@@ -302,7 +302,7 @@ func (w *Workload) addPodSet(p *podSet, pods int64, defaults corev1.ResourceList
 	return nil
 }
 
-// at returns what stands at a path of the value at base; nil where there is nothing.
+// at returns the value at a path below base; nil if there is nothing.
 func at(base string, value any, path string) (any, error) {
 	for _, name := range strings.Split(path, ".") {
 		object, ok := value.(map[string]any)
@@ -317,7 +317,7 @@ func at(base string, value any, path string) (any, error) {
 	return value, nil
 }
 
-// withoutNulls returns an object without members that are null, which is what leaving them out means. Nothing is copied where
+// withoutNulls returns an object without members that are null, which means the same as leaving them out. Nothing is copied if
 // there are none.
 func withoutNulls(object map[string]any) map[string]any {
 	result := object
@@ -371,7 +371,7 @@ func copyWithoutNulls(value any) any {
 	}
 }
 
-// nonZero returns the resources of which there is something: a request of 0 is none.
+// nonZero returns the resources with an amount: a request of 0 is no request.
 func nonZero(r capacity.Resources) capacity.Resources {
 	r.Extended = maps.Clone(r.Extended)
 	maps.DeleteFunc(r.Extended, func(_ string, amount int64) bool { return amount == 0 })

@@ -15,7 +15,7 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// podTemplate is the part of a pod, or of its template, that requests are computed from, and that says which nodes pods can run
+// podTemplate is the part of a pod, or of its template, that determines its requests and the nodes that it can run
 // on. Nothing else is read, so nothing else can make a workload unreadable.
 type podTemplate struct {
 	Spec struct {
@@ -58,7 +58,7 @@ func readPod(path string, content any) (template *podTemplate, storage capacity.
 	return &read, storage, nil
 }
 
-// requests returns what the scheduler counts for a pod that is made of the template at a path, with what LimitRanges add.
+// requests returns what the scheduler counts for a pod made from the template at a path, with what LimitRanges add.
 func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capacity.Resources, error) {
 	pod := t.pod()
 	if countedAtMost(pod, defaults) > maxCounted {
@@ -75,11 +75,11 @@ func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capac
 	return requests, nil
 }
 
-// maxCounted bounds what counting a pod costs, which grows with its containers times the resources that are named: those of sidecars
+// maxCounted bounds the cost of counting a pod, which grows with its containers times the named resources: those of sidecars
 // count again for each init container, and those of LimitRanges for each container.
 const maxCounted = 1 << 16
 
-// countedAtMost is how many amounts are added, or compared, at most to count a pod.
+// countedAtMost returns how many amounts are added or compared at most to count a pod.
 func countedAtMost(pod *corev1.Pod, defaults corev1.ResourceList) int {
 	containers, names := 0, len(defaults)
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
@@ -89,7 +89,7 @@ func countedAtMost(pod *corev1.Pod, defaults corev1.ResourceList) int {
 	return containers * names
 }
 
-// asks returns what a pod that is made of the template at a path asks of its node.
+// asks returns what a pod made from the template at a path asks of its node.
 func (t *podTemplate) asks(path string) (nodes.Pods, error) {
 	requested := map[string]bool{}
 	for _, c := range slices.Concat(t.Spec.InitContainers, t.Spec.Containers) {
@@ -107,7 +107,7 @@ func (t *podTemplate) asks(path string) (nodes.Pods, error) {
 // child returns the path of a field of the object at a path, which is empty for the whole object.
 func child(path, field string) string { return strings.TrimPrefix(path+"."+field, ".") }
 
-// pod shares the lists of the template.
+// pod returns a pod that shares the lists of the template.
 func (t *podTemplate) pod() *corev1.Pod {
 	containers := func(read []container) []corev1.Container {
 		all := make([]corev1.Container, len(read))
@@ -126,7 +126,7 @@ func (t *podTemplate) pod() *corev1.Pod {
 	}}
 }
 
-// setDefaults sets the requests that the API server sets when a pod is created: a limit without a request is a request, and then
+// setDefaults sets the requests that the API server sets when a pod is created: a limit without a request becomes the request, and then
 // LimitRanges add theirs. It does not do so for templates, which is why workloads show none. test/kubernetes compares this with a
 // server.
 func setDefaults(pod *corev1.Pod, defaults corev1.ResourceList) {
@@ -137,8 +137,8 @@ func setDefaults(pod *corev1.Pod, defaults corev1.ResourceList) {
 			r.Requests = withDefaults(r.Requests, defaults)
 		}
 	}
-	// A limit of the pod as a whole stands for what no container requests. Hugepages cannot be overcommitted: their limit is
-	// the request, whatever containers say.
+	// A limit of the pod as a whole stands in for what no container requests. Hugepages cannot be overcommitted: their limit is
+	// the request, whatever the containers request.
 	if pod.Spec.Resources != nil && len(pod.Spec.Resources.Limits) > 0 {
 		sum := podresource.AggregateContainerRequests(pod, podresource.PodResourcesOptions{})
 		request(pod.Spec.Resources, func(name corev1.ResourceName) bool {
@@ -149,14 +149,14 @@ func setDefaults(pod *corev1.Pod, defaults corev1.ResourceList) {
 	}
 }
 
-// request makes requests of the limits that have none, where a resource is wanted.
+// request turns limits without a request into requests, for wanted resources.
 func request(r *corev1.ResourceRequirements, wanted func(corev1.ResourceName) bool) {
 	limits := maps.Clone(r.Limits)
 	maps.DeleteFunc(limits, func(name corev1.ResourceName, _ resource.Quantity) bool { return !wanted(name) })
 	r.Requests = withDefaults(r.Requests, limits)
 }
 
-// withDefaults returns a list with what it lacks of another. The lists are not changed.
+// withDefaults returns a list with entries of another that it lacks. The lists are not modified.
 func withDefaults(list, defaults corev1.ResourceList) corev1.ResourceList {
 	result, copied := list, false
 	for name, amount := range defaults {
@@ -173,9 +173,9 @@ func withDefaults(list, defaults corev1.ResourceList) corev1.ResourceList {
 	return result
 }
 
-// DefaultRequests returns by namespace what LimitRanges add to each container that asks for none of a resource. Where several in a
-// namespace say something about a resource the API server takes any of them, so the largest counts. An amount that no container
-// may request counts as left out.
+// DefaultRequests returns, by namespace, what LimitRanges add to each container that has no request for a resource. If several in a
+// namespace set a value for a resource, the API server uses any of them, so the largest counts. An amount that no container
+// may request is ignored.
 func DefaultRequests(ranges []*corev1.LimitRange) map[string]corev1.ResourceList {
 	all := map[string]corev1.ResourceList{}
 	for _, r := range ranges {
@@ -202,7 +202,7 @@ func DefaultRequests(ranges []*corev1.LimitRange) map[string]corev1.ResourceList
 	return all
 }
 
-// validateRequests checks each container by itself, since a negative request could hide in the sum of a pod.
+// validateRequests checks each container on its own, since a negative request could hide in the sum of a pod.
 func validateRequests(path string, pod *corev1.PodSpec) error {
 	check := func(field string, list corev1.ResourceList) error {
 		if _, err := capacity.FromResourceList(list); err != nil {

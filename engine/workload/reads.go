@@ -58,7 +58,7 @@ func FieldNamed(name string) Fields {
 type Reads struct {
 	// Fields that are read as a whole.
 	Fields Fields
-	// Labels and Annotations are the keys that are read where the field is not read as a whole, sorted and unique.
+	// Labels and Annotations are the keys that are read if the field is not read as a whole, sorted and unique.
 	Labels, Annotations []string
 }
 
@@ -165,7 +165,7 @@ func cut(m map[string]string, whole bool, keys []string) map[string]string {
 }
 
 // Same reports whether two workloads agree in everything that is read of them. An extended resource with amount 0 differs from
-// an absent one, since CEL and Rego can tell.
+// an absent one, since CEL and Rego can distinguish them.
 func (r Reads) Same(a, b *Workload) bool {
 	return a == b ||
 		(r.Fields&APIVersion == 0 || a.APIVersion == b.APIVersion) &&

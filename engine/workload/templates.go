@@ -6,9 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// PodTemplate is a pod template of an object, or the object itself where that is a Pod.
+// PodTemplate is a pod template of an object, or the object itself if that is a Pod.
 type PodTemplate struct {
-	// Path at which it stands; empty for the object itself.
+	// Path of the template; empty for the object itself.
 	Path string
 	// Content and VolumeClaims, the templates of PersistentVolumeClaims at VolumeClaimsPath, are parts of the object.
 	Content          map[string]any
@@ -42,7 +42,7 @@ func (t *Table) PodTemplates(object *unstructured.Unstructured) ([]PodTemplate, 
 	return all, nil
 }
 
-// podTemplate returns the template of one pod set; nil where it has none.
+// podTemplate returns the template of one pod set; nil if it has none.
 func (p *PodSetDefinition) podTemplate(s *scope) (*PodTemplate, error) {
 	path, content, err := p.template(s)
 	if err != nil || content == nil {
@@ -67,7 +67,7 @@ func (p *PodSetDefinition) podTemplate(s *scope) (*PodTemplate, error) {
 	return template, nil
 }
 
-// template returns what stands at the path of the template; nil where there is nothing.
+// template returns the value at the path of the template; nil if there is nothing.
 func (p *PodSetDefinition) template(s *scope) (path string, content any, err error) {
 	path, content = s.base()
 	if p.Template == "." {
@@ -77,7 +77,7 @@ func (p *PodSetDefinition) template(s *scope) (path string, content any, err err
 	return child(path, p.Template), content, err
 }
 
-// base is what paths start at: the object, or the element that the pod set stands in.
+// base returns the value that paths start at: the object, or the element that contains the pod set.
 func (s *scope) base() (path string, content any) {
 	if s.at != "" {
 		return s.at, s.each
@@ -85,8 +85,8 @@ func (s *scope) base() (path string, content any) {
 	return "", s.object
 }
 
-// Divided returns the paths of the numbers of which clusters get a part where replicas are divided, the replicas first; none where
-// the kind cannot be divided, or the table does not say where they are.
+// Divided returns the paths of the numbers of which clusters get a part when replicas are divided, the replicas first; none if
+// the kind cannot be divided, or the table does not specify them.
 func (d *Definition) Divided() []string {
 	if !d.Divisible() {
 		return nil

@@ -1,4 +1,4 @@
-// Package workload has what is placed: the identity of a workload, and what it requests on each cluster that it runs on.
+// Package workload represents what is placed: the identity of a workload, and what it requests on each cluster that it runs on.
 package workload
 
 import (
@@ -25,16 +25,16 @@ func (r Reference) String() string { return r.Kind + " " + r.Namespace + "/" + r
 type Workload struct {
 	Reference
 	Labels, Annotations map[string]string
-	// Replicas is the number of pods on each cluster that is chosen; on each node, where PerNode is set.
+	// Replicas is the number of pods on each chosen cluster or, if PerNode is set, on each node.
 	Replicas int64
 	// Requests of all pods together, which one cluster must have free.
 	Requests capacity.Resources
-	// PerNode is set for a workload with Replicas on each node of a cluster that its pods can run on, as a DaemonSet has: what it asks
-	// for differs by cluster, see On.
+	// PerNode is set for a workload with Replicas on each node of a cluster that its pods can run on, like a DaemonSet: what it requests
+	// differs by cluster, see On.
 	PerNode bool
-	// Divisible is set where the replicas are all of one kind, and clusters can have a share of them.
+	// Divisible is set if all replicas are alike, so that clusters can get a share of them.
 	Divisible bool
-	// Pod is the most of each resource that any one pod requests; zero if they request the same.
+	// Pod is the largest request of any one pod, by resource; zero if they all request the same.
 	Pod capacity.Resources
 	// Nodes is what its pods ask of the nodes that they run on; nil if nothing.
 	Nodes *nodes.Wishes
@@ -42,16 +42,16 @@ type Workload struct {
 	// cannot read them, and Decide does not.
 	End        End
 	Controller string
-	// Unended is the workload before any of its pods have ended; nil where none has.
+	// Unended is the workload before any of its pods ended; nil if none has.
 	Unended *Workload
 }
 
-// Whole is the workload before any of its pods have ended: a Job with all of its completions. So begins each copy, whatever those
-// that there are have done.
+// Whole returns the workload before any of its pods ended: a Job with all of its completions. Each new copy starts like that, whatever
+// existing copies have done.
 func (w *Workload) Whole() *Workload { return cmp.Or(w.Unended, w) }
 
-// On is the workload on a cluster where its pods run on so many nodes, of which so many are part of what the cluster has: itself, unless
-// it is PerNode. More than capacity.MaxAmount counts as one more, which no cluster has.
+// On returns the workload on a cluster where its pods run on running nodes, usable of which are part of the cluster's capacity: itself,
+// unless it is PerNode. An amount above capacity.MaxAmount becomes MaxAmount plus one, which no cluster has.
 func (w *Workload) On(running, usable int64) *Workload {
 	if !w.PerNode {
 		return w
@@ -65,8 +65,8 @@ func (w *Workload) On(running, usable int64) *Workload {
 	return &on
 }
 
-// Share is the part of a Divisible workload that is n of its replicas, rounded up: fewer replicas never request more. More than
-// capacity.MaxAmount counts as one more. The workload has at least one replica.
+// Share returns the part of a Divisible workload for n of its replicas, rounded up, so that fewer replicas never request more. An amount
+// above capacity.MaxAmount becomes MaxAmount plus one. The workload must have at least one replica.
 func (w *Workload) Share(n int64) *Workload {
 	if n == w.Replicas {
 		return w
@@ -83,7 +83,7 @@ func (w *Workload) Share(n int64) *Workload {
 	return &share
 }
 
-// times is a * n, at most a limit; neither is negative.
+// times returns a * n, capped at a limit; neither is negative.
 func times(a, n, limit int64) int64 {
 	if n > 0 && a > limit/n {
 		return limit
@@ -91,13 +91,13 @@ func times(a, n, limit int64) int64 {
 	return a * n
 }
 
-// Replica is what the largest pod requests, which one node must have free; rounded up.
+// Replica returns the request of the largest pod, rounded up, which one node must have free.
 func (w *Workload) Replica() capacity.Resources {
 	if !w.Pod.IsZero() {
 		return w.Pod
 	}
 	all, n := w.Requests, max(1, w.Replicas)
-	all.Storage = 0 // volumes are not of a node
+	all.Storage = 0 // volumes do not belong to a node
 	return all.Combine(capacity.Resources{}, func(all, _ int64) int64 { return all/n + min(1, all%n) })
 }
 
