@@ -140,7 +140,7 @@ type workspace struct {
 	tooSlow   error
 	// quarantine is why the policies are no longer evaluated.
 	quarantine error
-	// heldReservations hold what workloads have given up until that is written.
+	// heldReservations hold what workloads have given up until that is durable, and where they are delivered until they are gone.
 	heldReservations map[workloadKey][]heldReservation
 	// suggestions are the registrations of clusters that would have room for waiting workloads, by the digest of their inputs; suggestAt is
 	// when to look for the next one. freed is what was given up lately, watchedSince since when that is recorded.
