@@ -35,26 +35,9 @@ type selection struct {
 	chosen     []ranking.Key
 }
 
-type cacheKey struct {
-	kind cacheKind
-	hash uint64
-}
-
-type cacheKind uint8
-
-const (
-	classes cacheKind = iota
-	policyClasses
-	answers
-)
-
-const (
-	// entryBytes is about the size of a cache entry without what grows with the fleet.
-	entryBytes = 1 << 10
-	// maxLockedChanges is how many changes of clusters are applied to a ranking under the workspace's lock; more are
-	// applied to a copy, without the lock.
-	maxLockedChanges = 256
-)
+// maxLockedChanges is how many changes of clusters a ranking takes up under the workspace's lock; more are taken up
+// on a copy, without it.
+const maxLockedChanges = 256
 
 // viewKey identifies a view: it differs for the policies in force and the shadow policies.
 type viewKey struct {
@@ -108,27 +91,6 @@ func (w *workspace) inputsDigest(r *Request) string {
 	}
 	return ranking.Digest(r.Placement, v.Policies, v.Class.Only(r.Workload))
 }
-
-// keep puts a value into the cache.
-func (w *workspace) keep(k cacheKind, hash uint64, value any, bytes int) {
-	for _, gone := range w.cache.Put(cacheKey{k, hash}, value, bytes+entryBytes, w.options.Now()) {
-		if c, ok := gone.(*class); ok {
-			w.evicted.Store(c)
-		}
-	}
-}
-
-// Answers and Keep implement ranking.Store.
-func (w *workspace) Answers(hash uint64) (*ranking.Answers, bool) {
-	a, found := w.cache.Get(cacheKey{answers, hash}, w.options.Now())
-	if !found {
-		return nil, false
-	}
-	return a.(*ranking.Answers), true
-}
-
-// Keep keeps answers for later evaluations.
-func (w *workspace) Keep(hash uint64, a *ranking.Answers) { w.keep(answers, hash, a, a.Bytes()) }
 
 // withRanking calls do with the workspace locked and the ranking of a class current for the fleet. Anything that takes
 // long is done before that, on a snapshot, without making others wait.

@@ -1,79 +1,15 @@
 package engine
 
 import (
+	"slices"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
-	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
-
-// Request asks where one workload may run.
-type Request struct {
-	// Workspace whose clusters and policies count.
-	Workspace logicalcluster.Name
-	// Placement that the workload belongs to, from Engine.CompilePlacement.
-	Placement *placement.Placement
-	Workload  *workload.Workload
-	// Current is what the workload runs on: of each Choice only Name, Replicas, Left, Runs, and Part count. Empty for a workload that
-	// has no clusters, or is to be placed as if it had none.
-	Current []Choice
-	// Unassigned is set if some parts of what the workload has to complete belong to no cluster: see Choice.Part.
-	Unassigned bool
-	// Group is the fallback group of the workload, from its decision. Return names a better group that it is to return to,
-	// if that has a place for it.
-	Group, Return string
-	// Leave are clusters of Current that the workload should leave, and why. Like any cluster that it should leave, it leaves one
-	// only for another place.
-	Leave []Verdict
-	// Into, unless it is nil, are the only clusters that may be added, or get more replicas.
-	Into []string
-	// MinGain, from 1 to 100, makes the workload leave clusters only for a gain: each cluster that is added, or gets more replicas,
-	// scores at least that many points more than each one that it leaves. Everything else comes first: if anything else would
-	// change, it leaves none. With 0 any place will do.
-	MinGain int64
-	// Shadow makes the shadow policies of the workspace decide in place of those in force; if there are none, those in force decide.
-	Shadow bool
-	// Now is the current time, by which tolerations of taints, and the delay for a cluster that is not ready, expire. At
-	// the zero time nothing has expired.
-	Now time.Time
-	// Priority of the placement, and Since, when the workload began to wait, zero if it has just arrived. They count where workspaces
-	// share clusters: see Engine.SetLine.
-	Priority int32
-	Since    time.Time
-	// Instead are held reservations of others that the workload takes the place of: they do not count against it, and are released
-	// in the same step in which it gets clusters.
-	Instead []Held
-	// Hold keeps what the workload gives up reserved, from the step in which it gets its new clusters: see Decision.GivenUp.
-	Hold bool
-
-	// gone is what else does not count besides what the workload itself holds.
-	gone *gone
-	// alone ignores the turns of others: the request is hypothetical.
-	alone bool
-	// withheld are the clusters where others come first: none of them may be added, or get more.
-	withheld []string
-	// strict counts replicas that move to other clusters also where they were, until they are gone. It is set once the quotas have
-	// refused a plan made without it, since amounts are rounded then.
-	strict bool
-}
-
-func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }
-
-// ownerOf returns the key of a workload in the ledger. It leaves out the UID: of two workloads with one name only one exists.
-func ownerOf(ref workload.Reference) capacity.Owner {
-	return capacity.Owner{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
-}
-
-// group returns the key in the ledger of all claims of the placement.
-func (r *Request) group() types.NamespacedName { return r.Placement.NamespacedName() }
 
 // Decision is where a workload runs, and why there.
 type Decision struct {
@@ -142,4 +78,44 @@ type Choice struct {
 	// Part is set if replicas are divided and the cluster has its own part of what the workload has to complete, for example the
 	// completions of a Job's copy. While it has the part, no other cluster can get it.
 	Part bool `json:"-"`
+}
+
+// Divides reports whether the replicas of the workload are divided among its clusters.
+func (d *Decision) Divides() bool { return d.plan != nil && d.plan.division != nil }
+
+// attraction returns the effect of affinity to other workloads on the clusters; nil if there is none.
+func (d *Decision) attraction() *attraction {
+	if d.plan == nil {
+		return nil
+	}
+	return d.plan.attraction
+}
+
+// classFor returns the class by which a cluster is feasible, if there are several to choose from; otherwise the first.
+func (d *Decision) classFor(row *snapshot.Row) (_ *ranking.Class, tier int) {
+	if d.plan != nil && len(d.plan.classes) > 1 {
+		for tier, c := range d.plan.classes {
+			if c.First(row, false, d.now) == nil {
+				return c.Class, tier
+			}
+		}
+	}
+	return d.class, 0
+}
+
+// row returns one of rows, nil if there is none of that name.
+func (d *Decision) row(cluster string) *snapshot.Row {
+	if row := d.snapshot.Row(cluster); row != nil {
+		return d.withoutHeld(row)
+	}
+	return nil
+}
+
+func (d *Decision) chose(cluster string) bool {
+	return slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == cluster })
+}
+
+// whole reports whether a decision has everything that the workload has to have.
+func (d *Decision) whole() bool {
+	return len(d.Clusters) > 0 && len(d.Retained) == 0 && d.Waiting == 0 && d.plan.why == ""
 }

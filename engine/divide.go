@@ -3,8 +3,6 @@ package engine
 import (
 	"cmp"
 	"fmt"
-	"math"
-	"math/bits"
 	"slices"
 	"sort"
 
@@ -12,25 +10,10 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/division"
 	"github.com/kcp-placement/placement/engine/internal/spread"
-	"github.com/kcp-placement/placement/engine/placement"
-	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
 // Replicas is the stage that rejects clusters for which a workload has no replicas left.
 const Replicas filter.Stage = "Replicas"
-
-// parts returns how many of the workload's clusters have their own part of what it has to complete.
-func (r *Request) parts() (n int64) {
-	for i := range r.Current {
-		if r.Current[i].Part {
-			n++
-		}
-	}
-	return n
-}
-
-// hasParts reports whether clusters have their own parts of what the workload has to complete.
-func (p *plan) hasParts() bool { return p != nil && p.parts > 0 }
 
 // settleParts makes the clusters of a workload that has begun keep what they have to complete.
 //
@@ -63,45 +46,6 @@ func (p *plan) settleParts(r *Request, s *places) {
 		o := &s.kept[i]
 		o.choice.Replicas, o.stays, o.room = shares[i], min(o.stays, shares[i]), max(1, shares[i])
 	}
-}
-
-// roomOn returns how many replicas a cluster may have, and how many there is room for.
-func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
-	if row.LargestFree != nil {
-		if _, short := row.LargestFree.Lacking(p.one.Replica()); short {
-			return 0, 0
-		}
-	}
-	free = math.MaxInt32
-	for name, amount := range p.one.Requests.Each {
-		if amount > 0 {
-			free = min(free, max(0, row.Free.Get(name))/amount)
-		}
-	}
-	if room = min(free, p.replicas); p.division.Max > 0 {
-		room = min(room, p.division.Max)
-	}
-	return room, free
-}
-
-// fitting returns the most of n replicas that fit; 0 if that is less than a cluster's minimum.
-func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
-	n = int64(sort.Search(int(n), func(i int) bool { return !fit(int64(i) + 1) }))
-	if n < p.minimum {
-		return 0
-	}
-	return n
-}
-
-// has returns how many replicas a workload has on the clusters where it may stay, and on those that it retains.
-func (s *places) has() (n int64) {
-	for i := range s.kept {
-		n += s.kept[i].choice.Replicas
-	}
-	for i := range s.doubtful[:s.retained] {
-		n += s.doubtful[i].choice.Replicas
-	}
-	return n
 }
 
 // need states how many replicas the candidates must have room for, and how many of them can be chosen.
@@ -265,101 +209,3 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 	}
 	return given, nil
 }
-
-func sumOf(shares []int64) (sum int64) {
-	for _, share := range shares {
-		sum += share
-	}
-	return sum
-}
-
-// shares divides n replicas among clusters, best first, that together have has of them.
-func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
-	shrinks, clusters := n < has, make([]division.Cluster, len(all))
-	for i := range all {
-		have := all[i].choice.Replicas
-		switch c := &clusters[i]; {
-		case all[i].part:
-			*c = division.Cluster{Low: 1, High: max(1, have)}
-			if !shrinks {
-				*c = division.Cluster{Low: max(1, have), High: max(1, all[i].room)}
-			}
-		case shrinks:
-			*c = division.Cluster{Low: min(p.minimum, have), High: have}
-		case have > 0:
-			*c = division.Cluster{Low: have, High: all[i].room}
-		default:
-			*c = division.Cluster{Low: p.minimum, High: all[i].room}
-		}
-		clusters[i].Weight = weights[i]
-	}
-	inOrder := p.division.By == v1alpha1.DivideAggregated || p.division.By == v1alpha1.DivideOverflow
-	switch {
-	case inOrder && shrinks:
-		shares, order := make([]int64, len(all)), make([]int, len(all))
-		for i := range clusters {
-			shares[i], order[i] = clusters[i].High, len(all)-1-i
-		}
-		if p.division.By == v1alpha1.DivideAggregated { // the smallest goes first
-			slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shares[a], shares[b]) })
-		}
-		least, fewest := p.minimum, int(min(int64(p.classes[0].Placement.MinClusters), n/p.minimum))
-		if p.hasParts() {
-			least, fewest = 1, len(all)
-		}
-		division.Drain(n, shares, order, least, fewest)
-		return shares
-	case inOrder:
-		return division.Fill(n, clusters)
-	}
-	shares, number := make([]int64, len(all)), len(all)
-	if shrinks {
-		number = enough(n, clusters)
-	}
-	for i, share := range division.Proportional(n, clusters[:number]) {
-		clusters[i].Low = share
-	}
-	copy(shares, division.Fill(n, clusters[:number])) // clusters of weight 0 keep what is left
-	return shares
-}
-
-// enough returns on how many clusters, best first, n replicas stay: as many as can have their Low, but no fewer than have room for
-// all. If these cannot have their Low, every Low becomes 0.
-func enough(n int64, clusters []division.Cluster) (number int) {
-	var lows, highs int64
-	for number < len(clusters) && (lows+clusters[number].Low <= n || highs < n) {
-		lows, highs = lows+clusters[number].Low, highs+clusters[number].High
-		number++
-	}
-	for i := range clusters {
-		if lows > n {
-			clusters[i].Low = 0
-		}
-	}
-	return number
-}
-
-// weights returns the weights of clusters in a division, scaled down to at most division.MaxWeight.
-func (w *workspace) weights(by *placement.Division, all []place) []int64 {
-	weights := make([]int64, len(all))
-	var most int64
-	for i := range all {
-		switch by.By {
-		case v1alpha1.DivideWeighted:
-			weights[i] = by.Weight(w.rowOf(&all[i]).Cluster)
-		case v1alpha1.DivideFreeCapacity:
-			weights[i] = all[i].free
-		default:
-			weights[i] = 1
-		}
-		most = max(most, weights[i])
-	}
-	if excess := bits.Len64(uint64(most)) - bits.Len64(division.MaxWeight-1); excess > 0 {
-		for i := range weights {
-			weights[i] = max(weights[i]>>excess, min(weights[i], 1))
-		}
-	}
-	return weights
-}
-
-func (w *workspace) rowOf(p *place) *snapshot.Row { return w.seen.Row(p.key.Position()) }

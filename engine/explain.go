@@ -66,21 +66,6 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 	}
 }
 
-// classFor returns the class by which a cluster is feasible, if there are several to choose from; otherwise the first.
-func (d *Decision) classFor(row *snapshot.Row) (_ *ranking.Class, tier int) {
-	if d.plan != nil && len(d.plan.classes) > 1 {
-		for tier, c := range d.plan.classes {
-			if c.First(row, false, d.now) == nil {
-				return c.Class, tier
-			}
-		}
-	}
-	return d.class, 0
-}
-
-// Divides reports whether the replicas of the workload are divided among its clusters.
-func (d *Decision) Divides() bool { return d.plan != nil && d.plan.division != nil }
-
 // Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.
 func (d *Decision) Ranked() []Verdict {
 	verdicts := d.Verdicts()
@@ -168,14 +153,6 @@ func (d *Decision) tally(c *ranking.Class, tier int) string {
 	t.Later(Turn, d.countWithheld(c))
 	t.Later(filter.Quota, d.quota.excluded(tier))
 	return t.String()
-}
-
-// attraction returns the effect of affinity to other workloads on the clusters; nil if there is none.
-func (d *Decision) attraction() *attraction {
-	if d.plan == nil {
-		return nil
-	}
-	return d.plan.attraction
 }
 
 // rejectedBy returns the term of affinity that rejects a cluster, nil if none does. Clusters that the workload runs on are not judged.
@@ -268,14 +245,6 @@ func (d *Decision) rows() []*snapshot.Row {
 		rows[i] = d.withoutHeld(row)
 	}
 	return rows
-}
-
-// row returns one of rows, nil if there is none of that name.
-func (d *Decision) row(cluster string) *snapshot.Row {
-	if row := d.snapshot.Row(cluster); row != nil {
-		return d.withoutHeld(row)
-	}
-	return nil
 }
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {

@@ -15,24 +15,6 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// leaves returns why the workload is to leave a cluster, nil if it is not.
-func (r *Request) leaves(cluster string) *filter.Rejection {
-	for i := range r.Leave {
-		if r.Leave[i].Cluster == cluster {
-			return r.Leave[i].Rejection
-		}
-	}
-	return nil
-}
-
-// mayAdd reports whether a cluster may be added, or get more replicas.
-func (r *Request) mayAdd(cluster string) bool {
-	return (r.Into == nil || slices.Contains(r.Into, cluster)) && !r.withholds(cluster)
-}
-
-// mayAddAny reports whether any cluster may be added.
-func (r *Request) mayAddAny() bool { return r.Into == nil && len(r.withheld) == 0 }
-
 // forGain returns the request to decide in place of one with a MinGain: it leaves clusters for others that are known to be better
 // by that much, or leaves none. It leaves as many as it can, the worst first. decide decides without reserving. The workspace is
 // locked, and the rankings are current.
@@ -55,15 +37,6 @@ func (w *workspace) forGain(r *Request, classes []*class, decide func(*Request) 
 		}
 	}
 	return &asis
-}
-
-// forGainOf is forGain for a workload whose clusters are chosen one by one.
-func (w *workspace) forGainOf(c *class, r *Request, s *snapshot.Snapshot) *Request {
-	return w.forGain(r, []*class{c}, func(r *Request) *Decision {
-		d := new(Decision)
-		_ = w.selectFor(d, &choices{}, c, r, s, true, false) // it fails only if it reserves
-		return d
-	})
 }
 
 // keeps reports whether a workload goes on as it runs: on the same clusters, with the same number of replicas on each.
@@ -275,10 +248,6 @@ func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []str
 	}
 	slices.SortFunc(clusters, func(a, b string) int { return cmp.Or(cmp.Compare(own[a], own[b]), cmp.Compare(a, b)) })
 	return clusters, nil
-}
-
-func (r *Request) runsOn(cluster string) bool {
-	return slices.ContainsFunc(r.Current, func(c Choice) bool { return c.Name == cluster })
 }
 
 // bestBut returns the highest total of a feasible cluster, except for some clusters, of which there are at most n.

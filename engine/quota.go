@@ -9,73 +9,6 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// exceeded reports whether the budget has too little for others in addition to what the workload keeps and what it then retains.
-func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranking.Key) bool {
-	if b == nil {
-		return false
-	}
-	after := b.clone()
-	for _, key := range others {
-		after.take(w.choose(c, key))
-	}
-	for i := range places.doubtful[:places.unreplaced(c.Strategy.Number, len(others))] {
-		after.take(places.doubtful[i].choice)
-	}
-	return after.overdrawn()
-}
-
-// selectWithin selects up to number clusters as selectRanked does, but from each set only as many as the budget has room for, and takes
-// them from the budget. Keys that are taken out of the ranking are appended to w.current.
-func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
-	asks := func(position int) capacity.Resources { return c.On(w.seen.Row(position)).Workload.Requests }
-	takeOut := func(position int) {
-		w.current = append(w.current, positionedKey{position, ranked.At(position)})
-		ranked.Set(position, 0)
-	}
-	exhaust := func() {
-		for position, key := range ranked.Keys() {
-			if key != 0 && !b.allows(b.groupAt(position), asks(position)) {
-				takeOut(position)
-			}
-		}
-	}
-	feasible := 0
-	b.count(0, ranked, func(position int) bool {
-		feasible++
-		return !b.allows(b.groupAt(position), asks(position))
-	})
-	switch b.rejected[0] {
-	case 0:
-	case feasible:
-		return chosen
-	default:
-		exhaust()
-	}
-	first := len(chosen)
-	for len(chosen)-first < number {
-		more, all := w.selectRanked(nil, c, ranked, r, held, number-(len(chosen)-first), nil), true
-		for _, key := range more {
-			position := key.Position()
-			if !b.allows(b.groupAt(position), asks(position)) {
-				all = false
-				break
-			}
-			b.addTo(b.groupAt(position), asks(position), -1)
-			chosen = append(chosen, key)
-		}
-		if all {
-			break
-		}
-		for _, key := range chosen[first:] {
-			if ranked.At(key.Position()) != 0 {
-				takeOut(key.Position())
-			}
-		}
-		exhaust()
-	}
-	return chosen
-}
-
 // budgetBeside returns the budget for added clusters, beside those that a workload keeps and retains.
 func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *places) *budget {
 	b := w.budgetOf(held)
@@ -94,14 +27,6 @@ func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *
 	return b
 }
 
-// reserves returns what a workload has reserved on a cluster where it is retained or keeps some or all of its replicas.
-func (p *plan) reserves(o *place, c *class) capacity.Resources {
-	if p != nil && p.division != nil && 0 < o.choice.Replicas && o.choice.Replicas < o.has {
-		return c.Whole.Share(o.choice.Replicas).Requests
-	}
-	return o.choice.Reserved
-}
-
 // exceeds reports whether the budget has too little for a workload whose replicas are not divided: for what it keeps, for others,
 // and for what it then retains.
 func (p *plan) exceeds(places *places, others []place) bool {
@@ -116,14 +41,6 @@ func (p *plan) exceeds(places *places, others []place) bool {
 		after.take(places.doubtful[i].choice)
 	}
 	return after.overdrawn()
-}
-
-// least returns what the workload asks for at least on a cluster that is added.
-func (p *plan) least(c *ranking.Class, row *snapshot.Row) capacity.Resources {
-	if p.division != nil {
-		return c.Whole.Share(max(1, p.minimum)).Requests
-	}
-	return c.On(row).Workload.Requests
 }
 
 // exceedsQuota reports whether the quotas leave less than what the workload asks for at least if the cluster at a position is added.

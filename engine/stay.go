@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,42 +12,10 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer than it has.
 const NumberOfClusters filter.Stage = "NumberOfClusters"
-
-// place is a registered cluster of a workload, with what it gets there.
-type place struct {
-	choice Choice
-	// has is how many replicas the workload has there, stays how many of them may stay: all, unless there is a departure. If
-	// replicas are not divided, they stay or leave together.
-	has, stays int64
-	key        ranking.Key
-	// value orders places that are chosen together, before their keys do: the value of the key, plus points for affinity.
-	value int64
-	// tier is the index of the class by which the workload may stay, among those that are chosen from.
-	tier int
-	// room and free are how many replicas there is room for, if they are divided: room as many as the workload may have, free in all.
-	room, free int64
-	// departure is why the workload should leave the cluster, nil if all of it may stay; retained is set if it stays nevertheless, for want of
-	// a better place.
-	departure *filter.Rejection
-	retained  bool
-	// part is set if the cluster has its own part of what the workload has to complete.
-	part bool
-}
-
-// places are the clusters that a workload runs on, by what becomes of them.
-type places struct {
-	// kept are the clusters where the workload or a part of it may stay, doubtful those that it leaves for a better place. Best first.
-	kept, doubtful []place
-	// retained is how many of the doubtful clusters it retains: the first ones.
-	retained int
-	// left are the clusters that it leaves in any case.
-	left []Verdict
-}
 
 // placesOf finds what becomes of the clusters that a workload runs on, if it may stay by any of the classes. The workspace is
 // locked.
@@ -97,59 +64,6 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 		s.kept, s.doubtful = s.kept[:number], append(more, s.doubtful...)
 	}
 	return s
-}
-
-// loseDrained makes a workload that runs on every cluster leave the drained ones, since no other cluster can take their place, unless
-// it has nothing else.
-func (s *places) loseDrained(others int) {
-	drained := func(p place) bool { return p.departure.Stage == filter.Unschedulable }
-	stays := slices.DeleteFunc(slices.Clone(s.doubtful), drained)
-	if len(s.kept)+others+len(stays) == 0 {
-		return
-	}
-	for i := range s.doubtful {
-		if drained(s.doubtful[i]) {
-			s.leave(s.doubtful[i].choice.Name, s.doubtful[i].departure)
-		}
-	}
-	s.doubtful = stays
-}
-
-// bestFirst orders the places of a workload; retained ones come last.
-func bestFirst(a, b place) int {
-	if a.retained != b.retained {
-		if b.retained {
-			return -1
-		}
-		return 1
-	}
-	return byRank(&a, &b)
-}
-
-func byRank(a, b *place) int {
-	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
-}
-
-// asks returns what a workload asks for on a cluster where promised is promised to it, given that some of its pods have ended and others
-// may still run.
-func (c *Choice) asks(w *workload.Workload, promised capacity.Resources) *workload.Workload {
-	requests := w.Requests
-	if c.Left != nil && *c.Left < w.Replicas {
-		requests = w.Share(max(0, *c.Left)).Requests
-	}
-	if !c.Runs.IsZero() {
-		requests = requests.Max(c.Runs.Min(promised).WithoutNone())
-	}
-	if requests.Same(w.Requests) {
-		return w
-	}
-	other := *w
-	other.Requests = requests
-	return &other
-}
-
-func (s *places) leave(cluster string, why *filter.Rejection) {
-	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
 }
 
 // placeOn finds how much of a workload may stay on a cluster, and what is reserved there if all of it stays.
@@ -326,19 +240,6 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 		return w.mayYield(r, d)
 	}
 	return w.reserve(r, d, chosen)
-}
-
-// unreplaced returns how many doubtful clusters have no replacement: a new cluster replaces a doubtful one before it counts as an addition.
-func (s *places) unreplaced(number, others int) int {
-	return max(0, min(number-len(s.kept), len(s.doubtful))-others)
-}
-
-// retainedPlaces returns the doubtful clusters that a workload retains.
-func (s *places) retainedPlaces() []place {
-	for i := range s.doubtful[:s.retained] {
-		s.doubtful[i].retained = true
-	}
-	return s.doubtful[:s.retained]
 }
 
 // settle orders the places that a workload gets, and records which it retains and which it leaves.

@@ -248,9 +248,6 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 	return total
 }
 
-// withholds reports whether a workload may get nothing more on a cluster until others have had their turn there.
-func (r *Request) withholds(cluster string) bool { return slices.Contains(r.withheld, cluster) }
-
 // withholds reports whether a cluster could not be chosen because others come first there.
 func (d *Decision) withholds(cluster string) bool {
 	return slices.Contains(d.withheld, cluster) && !d.chose(cluster)
