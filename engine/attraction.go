@@ -107,9 +107,9 @@ func (h *holding) absent(s *workloadSet, owner capacity.Owner) (clusters []strin
 			clusters = append(clusters, h.Shares[i].Cluster)
 		}
 	}
-	if h.gone != nil {
-		for i := range h.gone.stakes {
-			if at := h.gone.stakes[i]; s.has(at.owner, at.claim) {
+	if h.displaced != nil {
+		for i := range h.displaced.stakes {
+			if at := h.displaced.stakes[i]; s.has(at.owner, at.claim) {
 				clusters = append(clusters, at.cluster)
 			}
 		}

@@ -89,12 +89,12 @@ func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranki
 
 // selectInTurn selects by a strategy's own Select. It takes held by value, which would otherwise escape to the heap.
 func (w *workspace) selectInTurn(s *ranking.Strategy, t *ranking.Tournament, r *Request, held holding, number int, chosen []ranking.Key) []ranking.Key {
-	turn := w.turn(r, held, number)
-	return s.Select(t, &turn, chosen)
+	strategyTurn := w.strategyTurn(r, held, number)
+	return s.Select(t, &strategyTurn, chosen)
 }
 
-// turn returns what a strategy knows of a workload.
-func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
+// strategyTurn returns what a strategy knows of a workload.
+func (w *workspace) strategyTurn(r *Request, held holding, number int) ranking.Turn {
 	group, ref := r.group(), &r.Workload.Reference
 	return ranking.Turn{
 		Number: number,

@@ -34,9 +34,9 @@ func (w *workspace) budgetOf(held *holding) *budget {
 		return nil
 	}
 	b := &budget{grants: w.window.grants, groups: w.window.groups, left: left}
-	if held.gone != nil {
-		for i := range held.gone.stakes {
-			b.add(held.gone.stakes[i].cluster, held.gone.stakes[i].promised, 1)
+	if held.displaced != nil {
+		for i := range held.displaced.stakes {
+			b.add(held.displaced.stakes[i].cluster, held.displaced.stakes[i].promised, 1)
 		}
 	}
 	if !held.former {

@@ -51,7 +51,7 @@ func (p *plan) settleParts(r *Request, s *places) {
 // need states how many replicas the candidates must have room for, and how many of them can be chosen.
 //
 // Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets only replicas that no cluster has.
-func (p *plan) need(problem *spread.Problem, places *places, candidates []candidate) {
+func (p *plan) need(problem *spread.Problem, places *places, candidates []feasibleCluster) {
 	grows := min(p.replicas-places.has(), p.budget.timesInAll(p.one.Requests))
 	problem.Fewest = p.division.By == v1alpha1.DivideAggregated
 	problem.InOrder = p.division.By == v1alpha1.DivideOverflow

@@ -144,7 +144,7 @@ func (d *Decision) tally(c *ranking.Class, tier int) string {
 	}
 	if c.Placement.TolerationsEnd {
 		for _, row := range d.snapshot.Rows() {
-			if c.HasEnded(row, d.now) && d.holding.index(row.Name) < 0 && d.holding.gone.from(row.Name) == nil {
+			if c.HasEnded(row, d.now) && d.holding.index(row.Name) < 0 && d.holding.displaced.from(row.Name) == nil {
 				t.Swap(c.Class, row, row, d.now)
 			}
 		}

@@ -19,8 +19,8 @@ type gathering struct {
 	// line is the place of its workspace among those in line.
 	line  int64
 	owner capacity.Owner
-	// since is when its wait counts from, told when the workspace says that it began to wait.
-	since, told time.Time
+	// since is when its wait counts from, reported when the workspace says that it began to wait.
+	since, reported time.Time
 	// clusters are where a workload that has waited too long gathers room, from began to until; cluster is where others give up something.
 	clusters     []string
 	began, until time.Time
@@ -33,7 +33,7 @@ type gathering struct {
 
 // compare orders candidates for gathering room: the one that has waited longest comes first.
 func (g *gathering) compare(o *gathering) int {
-	return cmp.Or(g.since.Compare(o.since), g.told.Compare(o.told), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
+	return cmp.Or(g.since.Compare(o.since), g.reported.Compare(o.reported), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
 }
 
 // over reports whether an attempt has lasted as long as it may.
@@ -256,7 +256,7 @@ func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience,
 			continue // a workload that has a place, even one that it should leave, does not wait
 		}
 		by[o.owner] = o
-		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), told: o.since, by: map[logicalcluster.Name]bool{}})
+		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), reported: o.since, by: map[logicalcluster.Name]bool{}})
 	}
 	slices.SortFunc(all, func(a, b *gathering) int {
 		if goesOn != nil && (a.owner == goesOn.owner) != (b.owner == goesOn.owner) {

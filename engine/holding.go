@@ -15,12 +15,12 @@ type holding struct {
 	reports int64
 	// former is set if an earlier workload of the same name holds it, whose pods are not those of the current one.
 	former bool
-	// gone is what does not count of others that the workload takes the place of; nil if nothing.
-	gone *gone
+	// displaced is what does not count of others that the workload takes the place of; nil if nothing.
+	displaced *displaced
 }
 
 func (h *holding) same(o *holding) bool {
-	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former && h.gone == o.gone
+	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former && h.displaced == o.displaced
 }
 
 // clusters yields the clusters on which anything does not count.
@@ -30,7 +30,7 @@ func (h *holding) clusters(yield func(string) bool) {
 			return
 		}
 	}
-	for cluster := range h.gone.clusters {
+	for cluster := range h.displaced.clusters {
 		if h.index(cluster) < 0 && !yield(cluster) {
 			return
 		}
@@ -46,16 +46,16 @@ var nothing = holding{Claim: &capacity.Claim{}}
 
 func (w *workspace) holdingOf(c *class, r *Request) holding {
 	claim := w.ledger.Claim(r.owner())
-	gone := r.gone
+	displaced := r.displaced
 	if len(r.Instead) > 0 {
-		gone = w.instead(r.Instead)
+		displaced = w.instead(r.Instead)
 	}
 	if claim == nil {
 		h := nothing
-		h.gone = gone
+		h.displaced = displaced
 		return h
 	}
-	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID, gone: gone}
+	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID, displaced: displaced}
 	if last := &c.last.holding; last.same(&h) {
 		return *last
 	}
@@ -65,7 +65,7 @@ func (w *workspace) holdingOf(c *class, r *Request) holding {
 
 // without stores in to the row of a cluster as it would be without what does not count. It returns false if everything counts.
 func (h *holding) without(row, to *snapshot.Row) bool {
-	i, rest := h.index(row.Name), h.gone.from(row.Name)
+	i, rest := h.index(row.Name), h.displaced.from(row.Name)
 	if i < 0 && rest == nil {
 		return false
 	}

@@ -135,15 +135,15 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		f.mu.Unlock()
 		return nil, false
 	}
-	f.lines.tell(at)
-	looked := before.evaluatedAt()
+	f.lines.advance(at)
+	evaluated := before.evaluatedAt()
 	known, goesOn := f.lines.known(before)
 	f.mu.Unlock()
 	v := w.vacating(ctx)
-	now, turn := v.stand(waiting), false
+	now, turn := v.findPlaces(waiting), false
 	for _, o := range now {
 		if o.at, o.evaluatedAt = tick, tick; o.turn {
-			had, again := looked[o.owner]
+			had, again := evaluated[o.owner]
 			turn, o.evaluatedAt = turn || !again, had
 		}
 		blind = blind || len(o.blind) > 0
@@ -172,17 +172,17 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 	return call, blind
 }
 
-// tell advances the time.
-func (l *lines) tell(now time.Time) { l.now = latest(l.now, now) }
+// advance advances the time.
+func (l *lines) advance(now time.Time) { l.now = latest(l.now, now) }
 
-// stand looks for a place for the workloads of the workspace that get into line.
-func (v *vacating) stand(waiting []Request) (now []*waiter) {
-	type standing struct {
+// findPlaces looks for a place for the workloads of the workspace that get into line.
+func (v *vacating) findPlaces(waiting []Request) (now []*waiter) {
+	type candidate struct {
 		*waiter
 		turn  int
 		group types.NamespacedName
 	}
-	var could, never []standing
+	var could, never []candidate
 	each, inVain := map[types.NamespacedName]int{}, map[types.NamespacedName]int{}
 	for i := range waiting {
 		if len(could) == maxInLine {
@@ -208,7 +208,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 			any, err := v.could(one)
 			vain = err == nil && !any
 		}
-		if s := (standing{one, i, group}); vain {
+		if s := (candidate{one, i, group}); vain {
 			inVain[group]++
 			never = append(never, s)
 		} else {
@@ -222,7 +222,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 			could = append(could, s)
 		}
 	}
-	slices.SortFunc(could, func(a, b standing) int { return cmp.Compare(a.turn, b.turn) })
+	slices.SortFunc(could, func(a, b candidate) int { return cmp.Compare(a.turn, b.turn) })
 	for _, s := range could {
 		now = append(now, s.waiter)
 	}
@@ -232,13 +232,13 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 // evaluatedAt returns the ticks at which the workloads of a line that have a place were evaluated: one that had its turn, and did not take
 // what was free then, makes nobody wait for that.
 func (l *line) evaluatedAt() map[capacity.Owner]int64 {
-	looked := make(map[capacity.Owner]int64, len(l.waiting))
+	evaluated := make(map[capacity.Owner]int64, len(l.waiting))
 	for _, o := range l.waiting {
 		if o.turn && !o.refused {
-			looked[o.owner] = o.at
+			evaluated[o.owner] = o.at
 		}
 	}
-	return looked
+	return evaluated
 }
 
 // findPlace looks for a place for a workload as it is scheduled; nil if it does not wait for more than it has.

@@ -28,7 +28,7 @@ func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) strin
 		}
 	}
 	last := len(p.chosen) - 1
-	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
+	i := slices.IndexFunc(p.candidates, func(c feasibleCluster) bool { return c.key.Position() == position })
 	before := last >= 0 && i >= 0 && i < p.chosen[last]
 	if i < 0 {
 		// It is no candidate, since there are enough better ones in the same domains: one of them stands for it.

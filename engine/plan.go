@@ -46,7 +46,7 @@ type plan struct {
 	// classes that were chosen from, in order; problem is what was asked about their candidates, chosen the answer.
 	classes    []*class
 	problem    *spread.Problem
-	candidates []candidate
+	candidates []feasibleCluster
 	chosen     []int
 	// groups of all clusters.
 	groups *groups
@@ -74,8 +74,8 @@ type spreadOver struct {
 	eligible []bool
 }
 
-// candidate is a feasible cluster that the workload does not run on.
-type candidate struct {
+// feasibleCluster is a feasible cluster that the workload does not run on.
+type feasibleCluster struct {
 	key ranking.Key
 	// tier is the index of its class.
 	tier int
@@ -85,7 +85,7 @@ type candidate struct {
 	value, order int64
 }
 
-func (c *candidate) place() place {
+func (c *feasibleCluster) place() place {
 	return place{key: c.key, value: c.order, tier: c.tier, room: c.room, free: c.free}
 }
 

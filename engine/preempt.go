@@ -75,7 +75,7 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 	if err != nil {
 		return nil, err
 	}
-	s := &preemption{workspace: w, ctx: ctx, request: in, candidates: candidates, most: most}
+	s := &victimSearch{workspace: w, ctx: ctx, request: in, candidates: candidates, most: most}
 	if fits := s.fits(nil); fits || s.err != nil {
 		return nil, s.err
 	}
@@ -116,7 +116,7 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 
 // rest returns what a decision takes beyond what its victims free. What a cluster counts for the workload itself, whose pods may still run
 // there, was not free for the decision.
-func (s *preemption) rest(d *Decision) (shares []capacity.Share) {
+func (s *victimSearch) rest(d *Decision) (shares []capacity.Share) {
 	freed := map[string]capacity.Resources{}
 	for _, v := range s.best.victims {
 		for _, f := range v.Frees {
@@ -142,14 +142,14 @@ type stake struct {
 	promised, reserved, counted capacity.Resources
 }
 
-// gone is the shares of others that do not count for a workload.
-type gone struct {
+// displaced is the shares of others that do not count for a workload.
+type displaced struct {
 	stakes []stake
 	on     map[string]*stake
 }
 
-func newGone(stakes []stake) *gone {
-	g := &gone{stakes: stakes, on: make(map[string]*stake, len(stakes))}
+func newDisplaced(stakes []stake) *displaced {
+	g := &displaced{stakes: stakes, on: make(map[string]*stake, len(stakes))}
 	for i := range stakes {
 		s := &stakes[i]
 		if sum := g.on[s.cluster]; sum == nil {
@@ -162,7 +162,7 @@ func newGone(stakes []stake) *gone {
 }
 
 // clusters yields the clusters from which anything is gone.
-func (g *gone) clusters(yield func(string) bool) {
+func (g *displaced) clusters(yield func(string) bool) {
 	if g == nil {
 		return
 	}
@@ -174,7 +174,7 @@ func (g *gone) clusters(yield func(string) bool) {
 }
 
 // from returns what is gone from a cluster, nil if nothing is.
-func (g *gone) from(cluster string) *stake {
+func (g *displaced) from(cluster string) *stake {
 	if g == nil {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (g *gone) from(cluster string) *stake {
 
 // instead returns the part of held reservations that does not count for the workload that takes their place. What clusters count for them
 // still counts.
-func (w *workspace) instead(holds []Held) *gone {
+func (w *workspace) instead(holds []Held) *displaced {
 	var stakes []stake
 	for _, h := range holds {
 		claim := w.ledger.Claim(h.owner)
@@ -199,11 +199,11 @@ func (w *workspace) instead(holds []Held) *gone {
 			stakes = append(stakes, s)
 		}
 	}
-	return newGone(stakes)
+	return newDisplaced(stakes)
 }
 
-// preemption is a search for victims.
-type preemption struct {
+// victimSearch is a search for victims.
+type victimSearch struct {
 	*workspace
 	ctx        context.Context
 	request    *Request
@@ -238,12 +238,12 @@ type support struct {
 	by        []int
 }
 
-func (s *preemption) priority(stake int) int32 {
+func (s *victimSearch) priority(stake int) int32 {
 	return s.candidates[s.stakes[stake].candidate].Priority
 }
 
 // levels returns the priorities of the stakes, the lowest first.
-func (s *preemption) levels() (levels []int32) {
+func (s *victimSearch) levels() (levels []int32) {
 	for i := range s.stakes {
 		levels = append(levels, s.priority(i))
 	}
@@ -252,7 +252,7 @@ func (s *preemption) levels() (levels []int32) {
 }
 
 // findStakes finds what the candidates hold, and where. A workload that this one has to be near is no candidate.
-func (s *preemption) findStakes() {
+func (s *victimSearch) findStakes() {
 	order := make([]int, len(s.candidates))
 	for i := range order {
 		order[i] = i
@@ -287,7 +287,7 @@ func (s *preemption) findStakes() {
 }
 
 // needs reports whether the workload has to be near the owner of a claim.
-func (s *preemption) needs(owner capacity.Owner, claim *capacity.Claim) bool {
+func (s *victimSearch) needs(owner capacity.Owner, claim *capacity.Claim) bool {
 	return slices.ContainsFunc(s.request.Placement.Affinity, func(t placement.Affinity) bool {
 		return t.Required && !t.Repels && t.Others.Match(owner.Namespace, claim.Labels)
 	})
@@ -300,7 +300,7 @@ type located struct {
 }
 
 // findSupport finds which workloads need stakes to be near them.
-func (s *preemption) findSupport() {
+func (s *victimSearch) findSupport() {
 	s.lock()
 	defer s.mu.Unlock()
 	inventory := s.affinity.inventory
@@ -337,7 +337,7 @@ func (s *preemption) findSupport() {
 }
 
 // selectedBy returns the placed workloads that a term is about, and where they are.
-func (s *preemption) selectedBy(others *placement.Others) (at []located) {
+func (s *victimSearch) selectedBy(others *placement.Others) (at []located) {
 	for owner, claim := range s.ledger.EachClaim {
 		if owner.Held == 0 && !claim.Idle && others.Match(owner.Namespace, claim.Labels) {
 			for i := range claim.Shares {
@@ -349,7 +349,7 @@ func (s *preemption) selectedBy(others *placement.Others) (at []located) {
 }
 
 // supportOf returns what a workload needs near it on one of its clusters by a term; nothing if others that stay are near it.
-func (s *preemption) supportOf(dependent located, t *placement.Affinity, others []located, stakeAt map[located]int) []support {
+func (s *victimSearch) supportOf(dependent located, t *placement.Affinity, others []located, stakeAt map[located]int) []support {
 	domains := s.topology(t.Key)
 	domain := func(cluster string) int32 {
 		if position, there := s.seen.Position(cluster); there {
@@ -396,7 +396,7 @@ func (k *inventory) needs(o related) (terms []*placement.Affinity) {
 }
 
 // universes returns the sets of stakes to search one after the other: the stakes on each cluster, unless clusters are chosen together.
-func (s *preemption) universes(all []int) [][]int {
+func (s *victimSearch) universes(all []int) [][]int {
 	if s.together() {
 		if len(all) <= maxTogetherVictims {
 			return [][]int{all}
@@ -438,14 +438,14 @@ func (s *preemption) universes(all []int) [][]int {
 }
 
 // together reports whether the clusters of the workload are chosen together, or affinity involves several of them.
-func (s *preemption) together() bool {
+func (s *victimSearch) together() bool {
 	s.lock()
 	defer s.mu.Unlock()
 	return s.request.Placement.Plans() || s.keepsOut(s.request)
 }
 
 // fewest returns how many of the stakes on a cluster have to go at least to make room; math.MaxInt if all of them are not enough.
-func (s *preemption) fewest(cluster string, stakes []int) (n int) {
+func (s *victimSearch) fewest(cluster string, stakes []int) (n int) {
 	s.lock()
 	defer s.mu.Unlock()
 	position, there := s.seen.Position(cluster)
@@ -482,20 +482,20 @@ func (s *preemption) fewest(cluster string, stakes []int) (n int) {
 }
 
 // decide decides for the workload as if stakes were gone.
-func (s *preemption) decide(stakes []int) (*Decision, error) {
+func (s *victimSearch) decide(stakes []int) (*Decision, error) {
 	r := *s.request
 	if len(stakes) > 0 {
-		gone := make([]stake, len(stakes))
+		displaced := make([]stake, len(stakes))
 		for k, i := range stakes {
-			gone[k] = s.stakes[i]
+			displaced[k] = s.stakes[i]
 		}
-		r.gone = newGone(gone)
+		r.displaced = newDisplaced(displaced)
 	}
 	return s.decideAs(s.ctx, &r, false)
 }
 
 // fits reports whether the workload is placed once stakes are gone.
-func (s *preemption) fits(stakes []int) bool {
+func (s *victimSearch) fits(stakes []int) bool {
 	if s.err != nil {
 		return false
 	}
@@ -506,7 +506,7 @@ func (s *preemption) fits(stakes []int) bool {
 }
 
 // search looks for the best victims in a universe, all of whose stakes may go.
-func (s *preemption) search(all, universe []int) {
+func (s *victimSearch) search(all, universe []int) {
 	if s.err != nil || len(universe) == 0 || !s.fits(universe) {
 		return
 	}
@@ -520,7 +520,7 @@ func (s *preemption) search(all, universe []int) {
 
 // try looks for the best victims among those that are given up and the rest of the universe. It first keeps whom it can, the most
 // important first: so it starts with what kube-scheduler's reprieve of victims finds, and the rest is branch and bound.
-func (s *preemption) try(at int) {
+func (s *victimSearch) try(at int) {
 	switch {
 	case s.err != nil:
 		return
@@ -565,7 +565,7 @@ func (s *preemption) try(at int) {
 
 // give gives up a stake, and those of the workloads that would then lack what they need near them. It returns false if one of these
 // cannot go.
-func (s *preemption) give(i int) bool {
+func (s *victimSearch) give(i int) bool {
 	if s.state[i] == fateGiven {
 		return true
 	}
@@ -599,7 +599,7 @@ type sacrifice struct {
 }
 
 // sacrificed returns what is given up.
-func (s *preemption) sacrificed() *sacrifice {
+func (s *victimSearch) sacrificed() *sacrifice {
 	now := &sacrifice{highest: math.MinInt32}
 	last := -1
 	for i, fate := range s.state {

@@ -61,7 +61,7 @@ func (s bars) has(b *budget, position int) bool {
 
 // bar bars the sets of which more clusters are chosen than the budget has room for, except for as many as it has. It reports whether
 // there are any.
-func (w *workspace) bar(s bars, p *plan, classes []*class, candidates []candidate, chosen []int) (more bool) {
+func (w *workspace) bar(s bars, p *plan, classes []*class, candidates []feasibleCluster, chosen []int) (more bool) {
 	if p.budget == nil {
 		return false
 	}

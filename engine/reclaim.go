@@ -329,7 +329,7 @@ func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering 
 	w.fleet.mu.Unlock()
 	for _, o := range waiting {
 		next := &gathering{of: w.name, line: came, owner: o.owner, since: o.since, by: map[logicalcluster.Name]bool{}}
-		var best *reclaim
+		var best *concession
 		for position := range w.seen.Len() {
 			row := w.seen.Row(position)
 			cluster := row.Name
@@ -410,8 +410,8 @@ func (l *lines) reclaim(of logicalcluster.Name, next *gathering, call map[logica
 	succeed(now, next, call)
 }
 
-// reclaim is what is given up on a cluster, by workspace.
-type reclaim struct {
+// concession is what is given up on a cluster, by workspace.
+type concession struct {
 	sacrifice
 	cluster string
 	of      map[logicalcluster.Name][]Victim
@@ -421,7 +421,7 @@ type reclaim struct {
 
 // reclaimOn returns what has to be given up on a cluster beyond what is being given up there already, nil if that is not enough. It works
 // like kube-scheduler's search for victims: of all that may go, those that can stay do, the most important first.
-func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, coming capacity.Resources) *reclaim {
+func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, coming capacity.Resources) *concession {
 	left := map[logicalcluster.Name]borrowed{}
 	var goes []*offer
 	for i := range offers {
@@ -455,7 +455,7 @@ func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, 
 			goes = all
 		}
 	}
-	r := &reclaim{sacrifice: sacrifice{highest: math.MinInt32}, cluster: row.Name, of: map[logicalcluster.Name][]Victim{}}
+	r := &concession{sacrifice: sacrifice{highest: math.MinInt32}, cluster: row.Name, of: map[logicalcluster.Name][]Victim{}}
 	for _, one := range slices.Backward(goes) { // the most important first
 		v := Victim{Candidate: one.Candidate, Clusters: []string{row.Name}}
 		r.of[one.of], r.victims = append(r.of[one.of], v), append(r.victims, v)

@@ -53,8 +53,8 @@ type Request struct {
 	// Hold keeps what the workload gives up reserved, from the step in which it gets its new clusters: see Decision.GivenUp.
 	Hold bool
 
-	// gone is what else does not count besides what the workload itself holds.
-	gone *gone
+	// displaced is what else does not count besides what the workload itself holds.
+	displaced *displaced
 	// alone ignores the turns of others: the request is hypothetical.
 	alone bool
 	// withheld are the clusters where others come first: none of them may be added, or get more.

@@ -175,7 +175,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, constraints, number, most)
 		if len(barred) > 0 {
-			candidates = slices.DeleteFunc(candidates, func(o candidate) bool { return barred.has(plan.budget, o.key.Position()) })
+			candidates = slices.DeleteFunc(candidates, func(o feasibleCluster) bool { return barred.has(plan.budget, o.key.Position()) })
 		}
 		p := &spread.Problem{
 			Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints, Groups: plan.groups.domains,
@@ -225,7 +225,7 @@ func (d *Decision) lastTier(p *places, others []place) (last int) {
 
 // candidates returns feasible clusters that the workload does not run on, best first: as many as can matter if number are chosen
 // or, if replicas are divided, at most most of each class. all is false if others could matter as well.
-func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []candidate, all bool) {
+func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []feasibleCluster, all bool) {
 	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
 		if position, there := w.seen.Position(r.Current[i].Name); there {
@@ -234,21 +234,21 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 	}
 	var turn ranking.Turn
 	if slices.ContainsFunc(classes, func(c *class) bool { return c.Strategy.Prefer != nil }) {
-		turn = w.turn(r, *held, number)
+		turn = w.strategyTurn(r, *held, number)
 	}
 	plan.attraction.begin(taken)
-	found, all = make([]candidate, 0, min(w.seen.Len(), max(most, 2*plan.groups.n))), true
+	found, all = make([]feasibleCluster, 0, min(w.seen.Len(), max(most, 2*plan.groups.n))), true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
 		w.eachFeasible(c, tier, r, held, plan, constraints, number, func(key ranking.Key) bool {
 			position := key.Position()
-			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
+			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o feasibleCluster) bool { return o.key.Position() == position }) {
 				return true
 			}
 			if w.exceedsQuota(plan, c, position) {
 				return true
 			}
-			one := candidate{key: key, tier: tier, order: plan.valueOf(c, key)}
+			one := feasibleCluster{key: key, tier: tier, order: plan.valueOf(c, key)}
 			if one.value = one.order; prefer != nil {
 				one.value = prefer(key, &turn) + plan.attraction.points(position)*ranking.Point
 			}
@@ -268,7 +268,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			return true
 		})
 		if prefer != nil {
-			slices.SortStableFunc(found[first:], func(a, b candidate) int { return cmp.Compare(b.value, a.value) })
+			slices.SortStableFunc(found[first:], func(a, b feasibleCluster) int { return cmp.Compare(b.value, a.value) })
 		}
 		if !all { // candidates of later classes rank after the missing ones
 			break

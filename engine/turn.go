@@ -121,7 +121,7 @@ func (w *workspace) mayYield(r *Request, d *Decision) error {
 
 // yields reports whether others come before a request of a workspace for more on a cluster, and records that they are waited for.
 func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Resources) (others bool) {
-	l.tell(r.Now)
+	l.advance(r.Now)
 	for _, g := range l.gatheredFor(row.Name) { // the workload that has waited too long comes before the one that reclaims
 		if l.of[g.of].absent(r.Now) {
 			continue

@@ -21,14 +21,14 @@ type vacating struct {
 	grants *grants
 	// known caches knownOn, by cluster.
 	known map[string]*capacity.Known
-	// kinds records, by kind of workload, whether one could ever have a place.
-	kinds map[uint64]bool
+	// possible records, by kind of workload, whether one could ever have a place.
+	possible map[uint64]bool
 }
 
 func (w *workspace) vacating(ctx context.Context) *vacating {
 	w.lock()
 	defer w.mu.Unlock()
-	return &vacating{workspace: w, ctx: ctx, ledger: w.ledger, grants: w.grants(), known: map[string]*capacity.Known{}, kinds: map[uint64]bool{}}
+	return &vacating{workspace: w, ctx: ctx, ledger: w.ledger, grants: w.grants(), known: map[string]*capacity.Known{}, possible: map[uint64]bool{}}
 }
 
 // kindOf identifies the workloads that have a place wherever this one has; any is false if there may be no others.
@@ -55,7 +55,7 @@ func (v *vacating) knownOn(cluster string) *capacity.Known {
 // isVain reports whether it is known that a workload could never have a place.
 func (v *vacating) isVain(r *Request) bool {
 	kind, any := v.kindOf(r)
-	could, known := v.kinds[kind]
+	could, known := v.possible[kind]
 	return any && known && !could
 }
 
@@ -63,7 +63,7 @@ func (v *vacating) isVain(r *Request) bool {
 func (v *vacating) could(o *waiter) (could bool, err error) {
 	kind, any := v.kindOf(o.request)
 	if any {
-		if could, known := v.kinds[kind]; known {
+		if could, known := v.possible[kind]; known {
 			return could, nil
 		}
 	}
@@ -78,7 +78,7 @@ func (v *vacating) could(o *waiter) (could bool, err error) {
 		}
 	}
 	if any {
-		v.kinds[kind] = could
+		v.possible[kind] = could
 	}
 	return could, nil
 }
@@ -141,7 +141,7 @@ func (v *vacating) find(o *waiter, tried map[string]int) (on []string, err error
 // unused set, also as if nothing of its quotas were used.
 func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision, error) {
 	r := *o.request
-	r.alone, r.gone = true, &gone{on: make(map[string]*stake, len(clusters))}
+	r.alone, r.displaced = true, &displaced{on: make(map[string]*stake, len(clusters))}
 	own := v.ledger.Claim(r.owner())
 	if own == nil {
 		own = nothing.Claim
@@ -162,12 +162,12 @@ func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision,
 				s.promised, s.reserved, s.counted = s.promised.Without(share.Amount), s.reserved.Without(share.Reserved(of)), s.counted.Without(of)
 			}
 		}
-		r.gone.on[cluster] = s
+		r.displaced.on[cluster] = s
 	}
 	if unused && v.grants != nil {
 		for cluster := range v.grants.of {
 			if promised := v.knownOn(cluster).Promised; !promised.IsZero() {
-				r.gone.stakes = append(r.gone.stakes, stake{cluster: cluster, promised: promised})
+				r.displaced.stakes = append(r.displaced.stakes, stake{cluster: cluster, promised: promised})
 			}
 		}
 	}
