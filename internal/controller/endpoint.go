@@ -100,7 +100,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 		hasGuest:  func(_, _ logicalcluster.Name) bool { return false },
 		workloads: newShownWorkloads(), beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
-	if e.recorder, err = newRecorder(at, metrics); err != nil {
+	if e.recorder, err = newRecorder(at, config.Fence, metrics); err != nil {
 		return nil, err
 	}
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,13 +26,14 @@ import (
 )
 
 // Events are for people and may be dropped: one costs the server as much as a slice of a hundred decisions. A flood in one
-// workspace is cut off before it reaches the queue that all workspaces share.
+// workspace takes nothing from the others.
 const (
 	eventsPerSecond     = 10 // written per second for all workspaces
 	eventsBurst         = 20
 	eventsQueued        = 1000
 	workspaceEvents     = 1 // per second and workspace in the long run, excluding events of placements
 	workspaceEventBurst = 25
+	workspaceQueued     = 200  // for each workspace, with those of placements
 	maxEvent            = 1000 // bytes of a message; the API server takes 1024
 )
 
@@ -41,10 +44,15 @@ const (
 // the rest, while one per workspace would have no common rate and would keep a queue and goroutines for every workspace.
 type recorder struct {
 	metrics *metrics
-	queue   chan queuedEvent
+	fence   func() error
 	// create and patch write to a workspace.
 	create func(context.Context, logicalcluster.Name, *corev1.Event) (*corev1.Event, error)
 	patch  func(context.Context, logicalcluster.Name, *corev1.Event, []byte) (*corev1.Event, error)
+
+	// added receives an element when there is something in the queue.
+	added chan struct{}
+	mu    sync.Mutex
+	queue *turns[queuedEvent]
 }
 
 // queuedEvent is an event with the workspace to write it to.
@@ -54,22 +62,29 @@ type queuedEvent struct {
 }
 
 // newRecorder returns a recorder for the workspaces of one endpoint; run writes what it has queued.
-func newRecorder(config *rest.Config, m *metrics) (*recorder, error) {
+func newRecorder(config *rest.Config, fence func() error, m *metrics) (*recorder, error) {
 	slow := rest.CopyConfig(config)
 	slow.QPS, slow.Burst = eventsPerSecond, eventsBurst
 	client, err := kcpkubernetes.NewForConfig(slow)
 	if err != nil {
 		return nil, err
 	}
+	r := emptyRecorder(fence, m)
+	r.create = func(ctx context.Context, in logicalcluster.Name, e *corev1.Event) (*corev1.Event, error) {
+		return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+	}
+	r.patch = func(ctx context.Context, in logicalcluster.Name, e *corev1.Event, patch []byte) (*corev1.Event, error) {
+		return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Patch(ctx, e.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	}
+	return r, nil
+}
+
+// emptyRecorder returns a recorder that has no server to write to.
+func emptyRecorder(fence func() error, m *metrics) *recorder {
 	return &recorder{
-		metrics: m, queue: make(chan queuedEvent, eventsQueued),
-		create: func(ctx context.Context, in logicalcluster.Name, e *corev1.Event) (*corev1.Event, error) {
-			return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
-		},
-		patch: func(ctx context.Context, in logicalcluster.Name, e *corev1.Event, patch []byte) (*corev1.Event, error) {
-			return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Patch(ctx, e.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-		},
-	}, nil
+		metrics: m, fence: fence, added: make(chan struct{}, 1),
+		queue: newTurns(func(e queuedEvent) logicalcluster.Name { return e.workspace }),
+	}
 }
 
 // in returns a function that records events in one workspace.
@@ -77,21 +92,54 @@ func (r *recorder) in(workspace logicalcluster.Name) func(about runtime.Object, 
 	limit := flowcontrol.NewTokenBucketPassiveRateLimiter(workspaceEvents, workspaceEventBurst)
 	return func(about runtime.Object, kind, reason, message string) {
 		// Events of placements are summaries already: half of the queue is reserved for them.
-		if _, summary := about.(*v1alpha1.WorkloadPlacement); !summary && (len(r.queue) >= eventsQueued/2 || !limit.TryAccept()) {
-			r.count("dropped")
-			return
+		room := eventsQueued
+		if _, summary := about.(*v1alpha1.WorkloadPlacement); !summary {
+			if room /= 2; !limit.TryAccept() {
+				r.count("dropped")
+				return
+			}
 		}
 		event, err := newEvent(about, kind, reason, message)
 		if err != nil {
 			klog.Background().Error(err, "An event cannot refer to its object", "workspace", workspace, "reason", reason)
 			return
 		}
-		select {
-		case r.queue <- queuedEvent{workspace, event}:
-		default:
-			r.count("dropped")
-		}
+		r.add(queuedEvent{workspace, event}, room)
 	}
+}
+
+// add queues an event. Where there is no room, the workspace that has the most queued loses its latest.
+func (r *recorder) add(event queuedEvent, room int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	own := len(r.queue.of[event.workspace])
+	if own >= workspaceQueued {
+		r.count("dropped")
+		return
+	}
+	if r.queue.Len() >= room {
+		r.count("dropped")
+		longest := r.queue.longest()
+		if len(r.queue.of[longest]) <= own+1 {
+			return
+		}
+		r.queue.dropLast(longest)
+	}
+	r.queue.Push(event)
+	select {
+	case r.added <- struct{}{}:
+	default: // it is known already that there is something
+	}
+}
+
+// take takes the next event off the queue, if there is one.
+func (r *recorder) take() (next queuedEvent, found bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue.Len() == 0 {
+		return next, false
+	}
+	return r.queue.Pop(), true
 }
 
 func newEvent(about runtime.Object, kind, reason, message string) (*corev1.Event, error) {
@@ -127,19 +175,34 @@ func (r *recorder) run(ctx context.Context) {
 		// The limits above deal with floods: the correlator's default would silence a busy placement after four minutes.
 		BurstSize: workspaceEventBurst, QPS: float32(time.Second) / float32(placedEvery),
 	})
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case queued := <-r.queue:
-			if err := r.write(ctx, correlator, queued); err != nil && ctx.Err() == nil {
-				klog.FromContext(ctx).Error(err, "An event is lost", "workspace", queued.workspace, "event", klog.KObj(queued.event))
+	for ctx.Err() == nil {
+		queued, found := r.take()
+		if !found {
+			select {
+			case <-ctx.Done():
+			case <-r.added:
 			}
+			continue
+		}
+		if err := r.write(ctx, correlator, queued); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "An event is lost", "workspace", queued.workspace, "event", klog.KObj(queued.event))
 		}
 	}
 }
 
+// write writes an event while the fence admits it, and for WriteWithin at most.
 func (r *recorder) write(ctx context.Context, correlator *record.EventCorrelator, queued queuedEvent) error {
+	_, err := fenced(r.fence, func(ctx context.Context, queued queuedEvent) (any, error) {
+		return nil, r.send(ctx, correlator, queued)
+	})(ctx, queued)
+	if errors.Is(err, errFenced) {
+		r.count("dropped")
+		return nil // the next leader tells what is still so
+	}
+	return err
+}
+
+func (r *recorder) send(ctx context.Context, correlator *record.EventCorrelator, queued queuedEvent) error {
 	correlated, err := correlator.EventCorrelate(queued.event)
 	if err != nil {
 		return err

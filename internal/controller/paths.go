@@ -107,48 +107,13 @@ func newPaths(config *rest.Config, changed func(map[string]bool)) (*paths, error
 }
 
 func unreadPaths(changed func(map[string]bool)) *paths {
-	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[pathAsked]{Name: "paths", Queue: &pathTurns{of: map[logicalcluster.Name][]pathAsked{}}})
+	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[pathAsked]{Name: "paths", Queue: newTurns(func(asked pathAsked) logicalcluster.Name { return asked.by })})
 	return &paths{changed: changed, now: time.Now, found: map[string]*atPath{}, queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[pathAsked](time.Second, pathsRetried),
 		workqueue.TypedRateLimitingQueueConfig[pathAsked]{
 			DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[pathAsked]{Name: "paths", Queue: queue}),
 		},
 	)}
-}
-
-// pathTurns is a queue in which workspaces take turns, however many paths each asks for.
-type pathTurns struct {
-	next []logicalcluster.Name
-	of   map[logicalcluster.Name][]pathAsked
-	n    int
-}
-
-// Touch implements workqueue.Queue.
-func (*pathTurns) Touch(pathAsked) {}
-
-// Push implements workqueue.Queue.
-func (t *pathTurns) Push(asked pathAsked) {
-	if len(t.of[asked.by]) == 0 {
-		t.next = append(t.next, asked.by)
-	}
-	t.of[asked.by] = append(t.of[asked.by], asked)
-	t.n++
-}
-
-// Len implements workqueue.Queue.
-func (t *pathTurns) Len() int { return t.n }
-
-// Pop implements workqueue.Queue.
-func (t *pathTurns) Pop() pathAsked {
-	by := t.next[0]
-	first := t.of[by][0]
-	t.next, t.of[by], t.n = t.next[1:], t.of[by][1:], t.n-1
-	if len(t.of[by]) > 0 {
-		t.next = append(t.next, by)
-	} else {
-		delete(t.of, by)
-	}
-	return first
 }
 
 // of returns the logical cluster at a path that a workspace asks for.
