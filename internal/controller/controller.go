@@ -360,7 +360,7 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 		return r // its binding is about to be shown
 	case bound == nil:
 		// Its workloads may still be shown: claimed objects do not vanish with the binding.
-		if there, err := e.liveUIDs(ctx, name, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
+		if there, err := f.own.liveUIDs(ctx, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
 			c.forget(name, f)
 		} else {
 			r.within(confirmWithin)

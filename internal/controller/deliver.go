@@ -133,6 +133,8 @@ func (e *endpoint) workActions(in, of logicalcluster.Name, fence func() error) d
 			return worksOf(of, all), nil
 		},
 		ReadWork: func(ctx context.Context, work types.NamespacedName) (*v1alpha1.Work, error) {
+			ctx, done := context.WithTimeout(ctx, readWithin)
+			defer done()
 			u, err := works.Namespace(work.Namespace).Get(ctx, name(work.Name), metav1.GetOptions{})
 			if err != nil {
 				return nil, err

@@ -8,7 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -17,8 +20,8 @@ import (
 // errFenced is the error of a write that the fence has not admitted.
 var errFenced = errors.New("not written")
 
-// fenced returns actions that write only while the fence admits it, and for at most WriteWithin, so that a former leader writes
-// nothing more.
+// fenced returns actions that write only while the fence admits it and for WriteWithin at most, so that a former leader writes
+// nothing more. What they read takes readWithin at most.
 func (a actions) fenced(fence func() error) actions {
 	f := a
 	f.listDecisions = func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
@@ -30,6 +33,21 @@ func (a actions) fenced(fence func() error) actions {
 		ctx, done := context.WithTimeout(ctx, readWithin)
 		defer done()
 		return a.listKept(ctx, of)
+	}
+	f.liveUIDs = func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		return a.liveUIDs(ctx, resource, names)
+	}
+	f.stillBound = func(ctx context.Context, binding *apisv1alpha2.APIBinding) (bool, error) {
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		return a.stillBound(ctx, binding)
+	}
+	f.readHeartbeat = func(ctx context.Context, cluster string) (heartbeat, bool, error) {
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		return a.readHeartbeat(ctx, cluster)
 	}
 	f.writeDecision = fenced(fence, a.writeDecision)
 	f.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
@@ -75,5 +93,5 @@ func fenced[In, Out any](fence func() error, write func(context.Context, In) (Ou
 	}
 }
 
-// readWithin bounds the reading of a workspace's decisions.
+// readWithin bounds each reading from a server, so that none holds a worker for good.
 const readWithin = time.Minute

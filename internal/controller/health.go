@@ -139,11 +139,14 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
 	unseen, missed := map[types.UID]time.Time{}, map[types.UID]time.Time{}
+	reading, done := context.WithTimeout(ctx, readWithin) // for all Leases together
+	defer done()
+	read := func(cluster string) (heartbeat, bool, error) { return w.readHeartbeat(reading, cluster) }
 	for i, shown := range o.clusters {
 		beat, seen := o.heard[shown.UID]
 		writable := conditionsReadable(shown, o)
 		if seen {
-			seen = w.watchSilence(ctx, shown, beat, o.usages[shown.Name], writable, r)
+			seen = w.watchSilence(ctx, read, shown, beat, o.usages[shown.Name], writable, r)
 		}
 		if !seen && shown.Status.ClusterUID != "" {
 			unseen[shown.UID] = w.unseenSince(shown)
@@ -169,7 +172,7 @@ func (w *workspace) missedSince(r *v1alpha1.ClusterRegistration) time.Time {
 }
 
 // watchSilence writes the Ready condition of a silent cluster. It returns whether the cluster has a Lease.
-func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
+func (w *workspace) watchSilence(ctx context.Context, read func(cluster string) (heartbeat, bool, error), shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
 	c := w.latest(shown)
 	reason := readyReason(c)
 	var known time.Duration
@@ -190,7 +193,7 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	case !writable || reason == condition.Reason || reason == v1alpha1.ClusterLostReason: // after a restart the silence looks shorter than it is
 		return true
 	}
-	now, found, err := w.readHeartbeat(ctx, c.Name)
+	now, found, err := read(c.Name)
 	switch {
 	case err != nil:
 		r.fail(fmt.Errorf("reading the Lease of ClusterRegistration %s: %w", c.Name, err))

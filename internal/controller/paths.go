@@ -236,7 +236,9 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 	}
 	path := asked.path
 	parent, name := logicalcluster.NewPath(path).Split()
-	cluster, err := p.read(ctx, parent, name)
+	within, done := context.WithTimeout(ctx, readWithin)
+	cluster, err := p.read(within, parent, name)
+	done()
 	switch {
 	case ctx.Err() != nil:
 		return

@@ -228,9 +228,7 @@ func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workI
 		for i, item := range items {
 			names[i] = namespacedName(item.object)
 		}
-		within, done := context.WithTimeout(ctx, readWithin)
-		there, err := w.liveUIDs(within, resource, names)
-		done()
+		there, err := w.liveUIDs(ctx, resource, names)
 		for i, item := range items {
 			others := w.others(item)
 			if now, found := there[names[i]]; err != nil || !found || others.Has(now) {
@@ -316,8 +314,6 @@ func (c *boundClaims) unsettled(decided int, at time.Time) time.Duration {
 // confirmLive returns which of the objects the server has, or all of the resource if names is nil. It fails if the answer is not
 // reliable. The binding is read last: once it no longer accepts a claim, kcp takes the objects away one by one.
 func (w *workspace) confirmLive(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
-	ctx, done := context.WithTimeout(ctx, readWithin)
-	defer done()
 	if resource.Group != v1alpha1.GroupName && w.claims.unsettled(len(w.store.records), w.now()) > 0 {
 		return nil, errors.New("the APIBinding has changed only just")
 	}

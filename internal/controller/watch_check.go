@@ -135,6 +135,8 @@ func (c *watchChecker) compare(ctx context.Context, watch *resourceWatch) (diffe
 		if err := c.pace.Wait(ctx); err != nil {
 			return nil, err
 		}
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
 		return c.client.Resource(watch.resource).List(ctx, o)
 	})
 	pages.PageSize, pages.PageBufferSize = checkPageSize, 1
@@ -192,6 +194,8 @@ func (c *watchChecker) confirm(ctx context.Context, watch *resourceWatch, d diff
 	if c.pace.Wait(ctx) != nil {
 		return false
 	}
+	ctx, done := context.WithTimeout(ctx, readWithin)
+	defer done()
 	o, err := c.client.Resource(watch.resource).Cluster(name.Path()).Namespace(namespace).Get(ctx, object, metav1.GetOptions{})
 	return err == nil && o.UID == d.uid
 }
