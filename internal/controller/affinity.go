@@ -9,6 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // affinityBasis is what the engine's knowledge of affinity between workloads is based on, apart from the workloads themselves.
@@ -154,7 +155,7 @@ func (w *workspace) schedule(ctx context.Context, of *workload.Workload, owner *
 	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
 	defer done()
 	s := scheduledAs{of: of, by: owner.affinityPart, digest: w.digestFor(owner)}
-	if panicked := recovered(func() {
+	if panicked := panics.Recovered(func() {
 		s.as, s.err = w.engine.Scheduled(ctx, engine.Request{Workspace: w.name, Placement: owner.affinityPart, Workload: of, Shadow: owner.candidate})
 	}); panicked != nil {
 		s.err = panicked

@@ -15,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // clusterObjects are the objects that a cluster is read from.
@@ -94,7 +95,7 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 		c := before
 		if objects := (clusterObjects{r, o.usages[r.Name], scores[r.Name]}); !c.isCurrent(objects, now) {
 			changed = true
-			err := recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
+			err := panics.Recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
 				c = clusterState{since: before.since} // so that it is read again

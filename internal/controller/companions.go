@@ -45,7 +45,7 @@ func companionResourceOf(kind schema.GroupKind) (schema.GroupVersionResource, bo
 // newCompanionWatch watches one kind of object that accompanies workloads.
 func newCompanionWatch(e *endpoint, c companionKind) *resourceWatch {
 	w := &resourceWatch{resource: c.GroupVersionResource, fields: c.fields}
-	return w.over(e, e.enqueue(e.deliverable), withoutBookkeeping)
+	return w.over(e, e.enqueue(e.deliverable), total(withoutBookkeeping))
 }
 
 // withoutBookkeeping strips the record of who wrote an object, which can be half of it.

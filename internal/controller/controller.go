@@ -35,6 +35,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // Defaults of Config. With batches of 100 or more, a burst goes out in 10 to 12 writes per thousand decisions. Larger batches
@@ -343,7 +344,7 @@ func (c *Controller) delivererOf(name logicalcluster.Name) *deliverer {
 func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r result) {
 	var panicked error
 	defer func() { r.fail(panicked) }()
-	defer recoverTo(&panicked)
+	defer panics.RecoverTo(&panicked)
 	c.mu.Lock()
 	f := c.workspaces[name]
 	c.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/delivery"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // finalizers are the finalizers to add to workloads. They are written one by one, and slower than Works, which do not wait for them.
@@ -114,7 +115,8 @@ func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 	var writing errgroup.Group
 	writing.SetLimit(statusesInFlight)
 	for _, f := range next {
-		writing.Go(func() error {
+		writing.Go(func() (panicked error) {
+			defer panics.RecoverTo(&panicked)
 			if err := d.writeFinalizer(ctx, f); err != nil {
 				klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.String(), "wanted", f.Wanted, "reason", err.Error())
 				if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
@@ -124,7 +126,7 @@ func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 			return nil
 		})
 	}
-	_ = writing.Wait() // failed writes are wanted again
+	r.fail(writing.Wait()) // failed writes are wanted again
 	switch {
 	case wait > 0:
 		r.within(wait)

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // The claim on LimitRanges is optional: a workspace that does not accept it is placed by the requests in its objects.
@@ -71,8 +72,11 @@ func (w *workspace) countItem(item *workItem) {
 
 // countedWith returns the object with its requests completed by defaults.
 func (w *workloadObject) countedWith(defaults corev1.ResourceList) *workloadObject {
+	if w.read == nil {
+		return w // it cannot be read
+	}
 	with := *w
-	if err := recovered(func() { with.workload, with.err = w.read.Count(defaults) }); err != nil {
+	if err := panics.Recovered(func() { with.workload, with.err = w.read.Count(defaults) }); err != nil {
 		with.err = err
 	}
 	if !with.workload.Requests.Equal(w.workload.Requests) || !with.workload.Pod.Equal(w.workload.Pod) {

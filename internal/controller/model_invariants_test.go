@@ -18,17 +18,18 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // expectNoPanic checks that no step of a pass has panicked. What histories, and rapid itself, panic with is no error of the runtime.
 func expectNoPanic(t *rapid.T, errs ...error) {
 	for _, err := range errs {
-		var panicked *panicError
+		var panicked *panics.Error
 		if !errors.As(err, &panicked) {
 			continue
 		}
-		if fault, is := panicked.value.(runtime.Error); is {
-			t.Fatalf("%v\n%s", fault, panicked.stack)
+		if fault, is := panicked.Value.(runtime.Error); is {
+			t.Fatalf("%v\n%s", fault, panicked.Stack)
 		}
 	}
 }

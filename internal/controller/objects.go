@@ -17,11 +17,13 @@ import (
 	"k8s.io/klog/v2"
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 	"github.com/kcp-placement/placement/internal/delivery"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // The resources that the controller watches besides the workload kinds.
@@ -88,12 +90,52 @@ var transforms = map[schema.GroupVersionResource]cache.TransformFunc{
 
 // transform returns the informer's transform function, from what the API delivers to what is stored.
 //
-// Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
+// Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing, and a panic would
+// end the process each time that the object is shown.
 func transform(resource schema.GroupVersionResource, table *workload.Table, deliver bool) cache.TransformFunc {
 	if f := transforms[resource]; f != nil {
-		return f
+		return total(f)
 	}
-	return func(content any) (any, error) { return toWorkload(table, deliver, content) }
+	return total(func(content any) (any, error) { return toWorkload(table, deliver, content) })
+}
+
+// total returns a transformation that keeps a tombstone in place of an object over which another one panics.
+func total(f cache.TransformFunc) cache.TransformFunc {
+	return func(content any) (kept any, err error) {
+		u, ok := content.(*unstructured.Unstructured)
+		if !ok {
+			return content, nil
+		}
+		if panicked := panics.Recovered(func() { kept, err = f(u) }); panicked != nil {
+			panics.Log(klog.Background(), panicked, "An object cannot be read", "kind", u.GetKind(), "object", klog.KObj(u), "workspace", logicalcluster.From(u))
+			return tombstone(f, u, fmt.Errorf("the controller fails on it: %w", panicked)), nil
+		}
+		return kept, err
+	}
+}
+
+// tombstone is kept in place of an object that cannot be read: what its metadata come to, and why. Where not even these can be read it is
+// of a type that nothing looks for, as if the object were not shown.
+func tombstone(f cache.TransformFunc, u *unstructured.Unstructured, why error) any {
+	var kept any
+	_ = panics.Recovered(func() {
+		kept, _ = f(&unstructured.Unstructured{Object: map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": u.Object["metadata"]}})
+	})
+	unreadable := decode.Problems{{Message: why.Error()}}
+	switch o := unwrap(kept).(type) {
+	case *workloadObject:
+		if o.read, o.err = nil, why; o.source != nil {
+			o.source.Manifest = nil // what runs stays as it is
+		}
+		return o
+	case metav1.Object:
+		return &partial{o, unreadable}
+	default:
+		return &partial{&metav1.ObjectMeta{
+			Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+			Annotations: map[string]string{logicalcluster.AnnotationKey: logicalcluster.From(u).String()},
+		}, unreadable}
+	}
 }
 
 // object is a pointer to an API type.

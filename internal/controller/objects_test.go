@@ -3,7 +3,9 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,6 +26,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 type example struct {
@@ -190,7 +195,25 @@ func transformed(t testing.TB, resource schema.GroupVersionResource, u *unstruct
 	if got := kept.(interface{ GetName() string }).GetName(); got != name {
 		t.Fatalf("the object is called %q, want %q", got, name)
 	}
+	if why := whyFailed(kept); why != "" {
+		t.Fatal(why)
+	}
 	return kept
+}
+
+// whyFailed is the panic over an object, empty where there was none.
+func whyFailed(kept any) string {
+	switch kept := kept.(type) {
+	case *partial:
+		if why := kept.unreadable.Error(); strings.HasPrefix(why, "the controller fails on it: ") {
+			return why
+		}
+	case *workloadObject:
+		if panicked := (*panics.Error)(nil); errors.As(kept.err, &panicked) {
+			return kept.err.Error()
+		}
+	}
+	return ""
 }
 
 // mutate puts every value into every place of a JSON object, one at a time.
@@ -257,6 +280,50 @@ func TestTransformNeverFails(t *testing.T) {
 		}
 		transformed(t, w.resource, &unstructured.Unstructured{})
 		transformed(t, w.resource, &unstructured.Unstructured{Object: map[string]any{"metadata": nil}})
+	}
+}
+
+// TestAPanicCostsTheObject that caused it. It is there, under the names that it is selected by, with the reason; nothing of what is decided on it
+// or runs of it changes. One whose names cannot be read is not shown.
+func TestAPanicCostsTheObject(t *testing.T) {
+	fails := func(field string, f cache.TransformFunc) cache.TransformFunc {
+		return func(content any) (any, error) {
+			if u, ok := content.(*unstructured.Unstructured); ok && u.Object[field] != nil {
+				panic("a bug")
+			}
+			return f(content)
+		}
+	}
+	for _, w := range watched {
+		f := transforms[w.resource]
+		if f == nil {
+			f = func(content any) (any, error) { return toWorkload(workload.Kinds(), true, content) }
+		}
+		sound := parse(t, w.example)
+		sound.Object["broken"] = true
+		for _, field := range []string{"broken", "metadata"} {
+			kept, err := total(fails(field, f))(sound.DeepCopy())
+			if err != nil {
+				t.Fatalf("an error keeps the informer from syncing: %v", err)
+			}
+			if got, want := whyFailed(kept), "the controller fails on it: panic: a bug"; got != want {
+				t.Errorf("%s: %q, want %q", w.resource.Resource, got, want)
+			}
+			if got, want := keyOfObject(kept.(metav1.Object)), keyOfObject(sound); got != want {
+				t.Errorf("it is %s, want %s", got, want)
+			}
+			shown, _ := f(sound.DeepCopy())
+			labels, as := unwrap(kept).(metav1.Object).GetLabels(), fmt.Sprintf("%T", unwrap(shown))
+			if selected := fmt.Sprintf("%T", unwrap(kept)) == as; selected != (field == "broken") || selected && !maps.Equal(labels, sound.GetLabels()) {
+				t.Errorf("%T with labels %v in place of %s, without %s", unwrap(kept), labels, as, field)
+			}
+			if w, ok := kept.(*workloadObject); ok {
+				requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+				if counted := w.countedWith(requests); len(w.source.Manifest) > 0 || counted.err != w.err {
+					t.Errorf("it is delivered as %s, and counted with defaults: %v", w.source.Manifest, counted.err)
+				}
+			}
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // decideWithin is how long the engine may take for one workload by the clock. It is the last line of defense behind the budgets of
@@ -148,7 +149,7 @@ func (p *pass) nextInTurn() *workItem {
 // process decides on a workload and updates the tallies with the outcome.
 func (p *pass) process(ctx context.Context, item *workItem) {
 	item.begin(p)
-	err := recovered(func() {
+	err := panics.Recovered(func() {
 		if decision := p.decide(ctx, item); decision != nil {
 			p.record(ctx, item, decision)
 		}
@@ -446,7 +447,7 @@ func (p *pass) failed(item *workItem, err error) {
 	p.result.fail(fmt.Errorf("deciding on %s: %w", item.object.workload, err))
 	p.metrics.decisions.WithLabelValues("failed").Inc()
 	p.stale = true
-	p.result.fail(recovered(func() { p.restoreReservation(item.key) }))
+	p.result.fail(panics.Recovered(func() { p.restoreReservation(item.key) }))
 	item.err = errPanicked
 	if !errors.Is(item.before.err, errPanicked) {
 		p.event(item.object, corev1.EventTypeWarning, "DecidingFailed", item.err.Error())

@@ -11,6 +11,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // compiledPlacement is a placement compiled for deciding.
@@ -102,7 +103,7 @@ func (w *workspace) recompile(s *placementState, object *v1alpha1.WorkloadPlacem
 	}
 	selects := s.selectorErr == nil
 	s.unreadable, s.content, s.compiledPlacement = unreadable, object, compiledPlacement{}
-	if err := recovered(func() { s.compiledPlacement = w.compileOne(object, problems) }); err != nil {
+	if err := panics.Recovered(func() { s.compiledPlacement = w.compileOne(object, problems) }); err != nil {
 		s.selectorErr, s.err = err, err
 	}
 	if !same || selects != (s.selectorErr == nil) || before.Spec.Priority != object.Spec.Priority ||

@@ -19,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
@@ -37,12 +38,12 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 	w.compileShadow(policy.OfSet(o.configMaps, v1alpha1.PolicySetShadow), o.unreadable)
 	var set *policy.Set
 	var err error
-	if panicked := recovered(func() { set, err = w.compilePolicies(inForce, o.unreadable) }); panicked != nil {
+	if panicked := panics.Recovered(func() { set, err = w.compilePolicies(inForce, o.unreadable) }); panicked != nil {
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
 	if err == nil && !w.wasInForce(set, inForce) {
-		if panicked := recovered(func() { err = w.fails(ctx, &w.trial, set, placements) }); panicked != nil {
+		if panicked := panics.Recovered(func() { err = w.fails(ctx, &w.trial, set, placements) }); panicked != nil {
 			err = panicked
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/internal/outcome"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // A slice that could not be written is retried after retryFirst, then after twice that, up to retryLast.
@@ -126,7 +127,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 
 // write writes a slice with its content, or deletes it if the content is empty.
 func (w *workspace) write(ctx context.Context, sl *slice, content map[workloadKey]*entry) (err error) {
-	defer recoverTo(&err)
+	defer panics.RecoverTo(&err)
 	var written *v1alpha1.PlacementDecision
 	if len(content) > 0 {
 		if written, err = w.writeDecision(ctx, w.store.object(sl, content)); err != nil {

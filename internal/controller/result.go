@@ -3,12 +3,12 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // result is the outcome of a pass over a workspace.
@@ -38,7 +38,7 @@ func (r *result) fail(err error) {
 
 // do runs a step, and reports whether it completed without a panic.
 func (r *result) do(step func()) bool {
-	err := recovered(step)
+	err := panics.Recovered(step)
 	r.fail(err)
 	return err == nil
 }
@@ -47,37 +47,14 @@ func (r *result) do(step func()) bool {
 func (r *result) report(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	for _, err := range r.errs {
-		var panicked *panicError
+		var panicked *panics.Error
 		switch {
 		case errors.As(err, &panicked):
-			logger.Error(err, "A step panicked and is retried", "stack", string(panicked.stack))
+			panics.Log(logger, err, "A step panicked and is retried")
 		case apierrors.IsConflict(err):
 			logger.V(4).Info("Written by another client in the meantime: retrying", "reason", err.Error())
 		default:
 			logger.Error(err, "A step failed and is retried")
 		}
 	}
-}
-
-// panicError is a panic in one step of a pass. It ends that step alone: one workspace must not stop the work for all.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-// Error implements error.
-func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// recoverTo turns a panic of the function that defers it into an error: defer recoverTo(&err).
-func recoverTo(err *error) {
-	if value := recover(); value != nil {
-		*err = &panicError{value: value, stack: debug.Stack()}
-	}
-}
-
-// recovered runs f and returns its panic, if any.
-func recovered(f func()) (err error) {
-	defer recoverTo(&err)
-	f()
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/ktesting"
+
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // TestEachErrorIsReportedByItself: one step finds a conflict, which is routine, and two others fail, which is not. The
@@ -18,7 +20,7 @@ func TestEachErrorIsReportedByItself(t *testing.T) {
 	logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true), ktesting.Verbosity(4)))
 	ctx := klog.NewContext(t.Context(), logger)
 	step := func() (err error) {
-		defer recoverTo(&err)
+		defer panics.RecoverTo(&err)
 		panic("a bug")
 	}
 	var r result

@@ -15,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // shadow is the second set of policies of a workspace, from the ConfigMaps labeled as shadow.
@@ -49,7 +50,7 @@ func (w *workspace) compileShadow(configMaps []*corev1.ConfigMap, unreadable map
 	s.configMaps = configMaps
 	if len(configMaps) == 0 {
 		s.compiled, s.err, s.trial, s.overran = nil, nil, nil, nil
-	} else if panicked := recovered(func() { s.compiled, s.err = w.compilePolicies(configMaps, unreadable) }); panicked != nil {
+	} else if panicked := panics.Recovered(func() { s.compiled, s.err = w.compilePolicies(configMaps, unreadable) }); panicked != nil {
 		s.compiled, s.err = nil, panicked
 	}
 	switch {
@@ -78,7 +79,7 @@ func (w *workspace) tryShadow(ctx context.Context, o *cacheView, placements []*p
 	s := &w.shadow
 	if s.compiled != nil && s.compiled != s.set && s.err == nil {
 		var err error
-		if panicked := recovered(func() { err = w.fails(ctx, &s.trial, s.compiled, placements) }); panicked != nil {
+		if panicked := panics.Recovered(func() { err = w.fails(ctx, &s.trial, s.compiled, placements) }); panicked != nil {
 			err = panicked
 		}
 		if errors.Is(err, errOnTrial) {
@@ -183,7 +184,7 @@ func (p *pass) compareOne(ctx context.Context, r engine.Request) shadowResult {
 	}
 	r.Shadow = true
 	var shadow *engine.Decision
-	if panicked := recovered(func() { shadow, err = p.engine.Explain(ctx, r) }); panicked != nil {
+	if panicked := panics.Recovered(func() { shadow, err = p.engine.Explain(ctx, r) }); panicked != nil {
 		err = panicked
 	}
 	switch {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 const (
@@ -68,7 +69,8 @@ func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 	writing.SetLimit(statusesInFlight)
 	failed, first := 0, error(nil)
 	for _, write := range next {
-		writing.Go(func() error {
+		writing.Go(func() (panicked error) {
+			defer panics.RecoverTo(&panicked)
 			err := d.writeStatus(ctx, write)
 			gone := apierrors.IsNotFound(err) || apierrors.IsConflict(err)
 			d.reporter.Wrote(write, err, gone)
@@ -82,7 +84,7 @@ func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 			return nil
 		})
 	}
-	_ = writing.Wait() // the outcomes are recorded one by one
+	r.fail(writing.Wait()) // the outcomes are recorded one by one
 	if failed > 0 {
 		r.fail(fmt.Errorf("%d statuses of workloads are not written, the first: %w", failed, first))
 	}

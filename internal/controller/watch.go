@@ -22,6 +22,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // resourceWatch follows one resource in all workspaces of an endpoint, as an informer does.
@@ -159,7 +160,7 @@ func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, tr
 		Process: func(deltas any, isInInitialList bool) error {
 			for _, d := range deltas.(cache.Deltas) {
 				if err := w.apply(d, handler, isInInitialList); err != nil {
-					klog.FromContext(context.Background()).Error(err, "An object is not taken up", "endpoint", e.url, "resource", resource)
+					panics.Log(klog.Background(), err, "An object is not taken up", "endpoint", e.url, "resource", resource)
 				}
 			}
 			return nil
@@ -229,8 +230,9 @@ func (w *resourceWatch) relist() {
 	(*w.end.Load())()
 }
 
-// apply applies one change to the store and passes it on.
-func (w *resourceWatch) apply(d cache.Delta, handler cache.ResourceEventHandler, isInInitialList bool) error {
+// apply applies one change to the store and passes it on. A panic costs the object that caused it.
+func (w *resourceWatch) apply(d cache.Delta, handler cache.ResourceEventHandler, isInInitialList bool) (err error) {
+	defer panics.RecoverTo(&err)
 	if d.Type == cache.Deleted {
 		if err := w.objects.Delete(d.Object); err != nil {
 			return err

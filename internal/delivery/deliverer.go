@@ -17,6 +17,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/outcome"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // Deliverer keeps the Works of one workspace in line with what its placing passes hand over.
@@ -196,7 +197,10 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 				r.within(time.Millisecond)
 				return nil // the plan rests on outdated state
 			}
-			p.deliver(ctx, p.clusters[name])
+			if err := panics.Recovered(func() { p.deliver(ctx, p.clusters[name]) }); err != nil {
+				r.Clusters[name] = err.Error()
+				r.fail(fmt.Errorf("Works of cluster %s: %w", name, err))
+			}
 			return nil
 		})
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // What has failed is retried after retryFirst, then after twice that, up to retryLast.
@@ -64,10 +66,6 @@ func (f *failures) try(what string, do func() error) error {
 
 // safely turns a panic into an error.
 func safely(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer panics.RecoverTo(&err)
 	return do()
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // DefaultMoveTimeout is the default of the API.
@@ -273,12 +274,9 @@ func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 
 // render makes manifests. A panic affects only the workload that caused it.
 func (p *planning) render(a *Assignment, shares []Share) (rendered []Rendered) {
-	err := safely(func() error {
-		rendered = p.Render(a, shares)
-		return nil
-	})
-	if err != nil {
+	if err := panics.Recovered(func() { rendered = p.Render(a, shares) }); err != nil {
 		p.result.problem(types.UID(a.UID), Problem{Reason: v1alpha1.FailedReason, Message: err.Error()})
+		p.result.fail(fmt.Errorf("manifests of %s: %w", a.Reference, err))
 		return make([]Rendered, len(shares))
 	}
 	return rendered

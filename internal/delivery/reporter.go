@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // The status of a workload is written once nothing has changed for reportQuiet, after reportWithin at the latest, but no
@@ -140,12 +141,10 @@ func (r *Reporter) look(w *reported) {
 
 // status returns what changes in the status of a workload. A panic affects only that workload.
 func (r *Reporter) status(rollout *Rollout, now time.Time) (u Update) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.panics = append(r.panics, fmt.Errorf("status of %s: panic: %v", rollout.Reference, p))
-		}
-	}()
-	return rollout.Status(now)
+	if err := panics.Recovered(func() { u = rollout.Status(now) }); err != nil {
+		r.panics = append(r.panics, fmt.Errorf("status of %s: %w", rollout.Reference, err))
+	}
+	return u
 }
 
 // differs reports whether there is anything to write or to report.
