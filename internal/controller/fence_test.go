@@ -79,7 +79,7 @@ func TestNoActionTakesForEver(t *testing.T) {
 		}
 	}
 
-	p, err := newPaths(config.Provider, func() {})
+	p, err := newPaths(config.Provider, func(map[string]bool) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 // ownPlacement is a placement of the workloads that carry its name as a label.
@@ -151,7 +152,7 @@ func TestPassesThatDoNotDecide(t *testing.T) {
 	w.failWrites(nil)
 	w.works = []*v1alpha1.Work{nil} // reading what is delivered panics
 	w.sleep(retryLast)
-	if err := w.reconcile(); !errors.As(err, new(*panicError)) {
+	if err := w.reconcile(); !errors.As(err, new(*panics.Error)) {
 		t.Fatalf("a step has to fail: %v", err)
 	}
 	w.expect(map[string]string{"w": "a"})
