@@ -380,7 +380,9 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 		f = c.begin(name, e, host)
 	}
 	if host != nil {
-		view.showHost(host, name, grants)
+		if view.showHost(host, name, grants); f.deliverer != nil {
+			view.works = f.deliverer.works.shown()
+		}
 	}
 	f.boundBy = view.binding.Name
 	start := time.Now()
@@ -454,10 +456,10 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *
 	}
 	c.fleets.add(f.fleet)
 	if host != nil {
-		f.attach(host)
+		c.fleets.attach(f.workspace, host)
 	}
 	if works := f.currentFleet().works; works != nil {
-		f.deliverer = newDeliverer(name, e, c.config.Fence, works, f.event)
+		f.deliverer = newDeliverer(name, e, c.config.Fence, works.workspace(name), f.event)
 		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}
 	c.metrics.workspaces.Inc()
@@ -474,6 +476,7 @@ func (c *Controller) forget(name logicalcluster.Name, f *followed) {
 	delete(c.workspaces, name)
 	c.mu.Unlock()
 	f.retire()
+	f.endpoint.workloads.forget(name)
 	c.fleets.forget(f.workspace)
 	c.config.Engine.Forget(name)
 }

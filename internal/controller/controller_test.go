@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -337,6 +340,73 @@ func TestAWorkspaceUnbinds(t *testing.T) {
 	}
 	shard.remove("apibindings", "", "tmc.kcp.io")
 	eventually(t, "the workspace is forgotten", func() bool { return i.following() == 0 })
+}
+
+// TestNothingIsKeptOfWorkspacesThatAreGone: workspaces come, name others, unbind and go, and their objects go while nothing is
+// decided in them any more. Nothing in memory grows with them.
+func TestNothingIsKeptOfWorkspacesThatAreGone(t *testing.T) {
+	i := newInstallation(t)
+	shard := newAPIServer(t)
+	const many = 100
+	names := make([]string, many)
+	for n := range names {
+		names[n] = fmt.Sprint("team-", n)
+	}
+	claims := []string{"configmaps", "leases.coordination.k8s.io", "deployments.apps", "jobs.batch"}
+	removeAll := func(resources ...string) {
+		shard.set(func(s *apiServer) {
+			for _, resource := range resources {
+				for _, u := range slices.Collect(maps.Values(s.objects[resource])) {
+					s.drop(target{cluster: u.GetAnnotations()["kcp.io/cluster"], namespace: u.GetNamespace(), resource: resource, name: u.GetName()})
+				}
+			}
+		})
+	}
+	for n, name := range names {
+		shard.put("apibindings", name, testBinding(claims...))
+		shard.put("deployments", name, oneCPU("w"))
+		shard.put("leases", name, &coordinationv1.Lease{
+			TypeMeta: metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"}, ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.AgentNamespace, Name: "a"},
+			Spec: coordinationv1.LeaseSpec{HolderIdentity: ptr.To("u"), RenewTime: ptr.To(metav1.NowMicro())},
+		})
+		shard.put("placementdecisions", name, &v1alpha1.PlacementDecision{
+			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "PlacementDecision"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p-0", Annotations: map[string]string{v1alpha1.AnnotationCopyOf: fmt.Sprint("gone-", n)}},
+		})
+		shard.put("clustersetbindings", name, &v1alpha1.ClusterSetBinding{
+			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterSetBinding"},
+			ObjectMeta: metav1.ObjectMeta{Name: "gold"}, Spec: v1alpha1.ClusterSetBindingSpec{ClusterSet: "gold", Workspace: v1alpha1.WorkspaceReference{Cluster: fmt.Sprint("other-", n)}},
+		})
+	}
+	i.shows(shard)
+	eventually(t, "all are followed", func() bool { return i.following() == many })
+	eventually(t, "they look at the clusters of others", func() bool {
+		i.fleets.mu.Lock()
+		defer i.fleets.mu.Unlock()
+		return len(i.fleets.absent) == many
+	})
+	e := i.currentEndpoints()[0]
+	for _, name := range names {
+		binding := testBinding(claims...)
+		binding.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		shard.put("apibindings", name, binding)
+	}
+	eventually(t, "the informer shows that they unbind", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return e.view(logicalcluster.Name(name)).binding.DeletionTimestamp == nil })
+	})
+	removeAll("deployments", "placementdecisions", "clustersetbindings", "leases")
+	removeAll("apibindings")
+	eventually(t, "they are forgotten", func() bool { return i.following() == 0 })
+	eventually(t, "nothing of them is kept", func() bool {
+		e.workloads.mu.Lock()
+		defer e.workloads.mu.Unlock()
+		e.beats.mu.Lock()
+		defer e.beats.mu.Unlock()
+		i.fleets.mu.Lock()
+		defer i.fleets.mu.Unlock()
+		f := i.fleets
+		return len(e.workloads.in)+len(e.beats.heard)+len(f.fleets)+len(f.absent)+len(f.states)+len(f.naming)+len(f.waiting) == 0
+	})
 }
 
 // TestAResourceThatIsNotServed says nothing about its objects, unlike an object that is not found.

@@ -33,7 +33,7 @@ type deliverer struct {
 	name     logicalcluster.Name
 	endpoint *endpoint
 	fence    func() error
-	works    *keptWorks
+	works    *workspaceWorks
 	// round is the latest hand-over of a placing pass, result the outcome of the last round.
 	round  atomic.Pointer[delivery.Round]
 	result atomic.Pointer[delivery.Result]
@@ -54,16 +54,27 @@ type keptWorks struct {
 	endpoint *endpoint
 	in       logicalcluster.Name
 	fence    func() error
+}
+
+// workspaceWorks are the kept Works of one workspace.
+type workspaceWorks struct {
+	*keptWorks
+	of logicalcluster.Name
 
 	mu sync.Mutex
-	// translated holds the Works of other workspaces as those workspaces name them, keyed by the watched object, so that an unchanged object
-	// translates to the same pointer.
-	translated map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work
+	// translated holds the Works of a guest as the guest names them, keyed by the watched object, so that an unchanged object translates to
+	// the same pointer.
+	translated map[*v1alpha1.Work]*v1alpha1.Work
 }
 
 // keptWorks returns the Works that are kept in a workspace and shown by the endpoint.
 func (e *endpoint) keptWorks(in logicalcluster.Name, fence func() error) *keptWorks {
-	return &keptWorks{endpoint: e, in: in, fence: fence, translated: map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work{}}
+	return &keptWorks{endpoint: e, in: in, fence: fence}
+}
+
+// workspace returns the kept Works of one workspace.
+func (k *keptWorks) workspace(of logicalcluster.Name) *workspaceWorks {
+	return &workspaceWorks{keptWorks: k, of: of}
 }
 
 // actions returns the actions that write the Works of a workspace.
@@ -71,28 +82,26 @@ func (k *keptWorks) actions(of logicalcluster.Name) delivery.Actions {
 	return k.endpoint.workActions(k.in, of, k.fence)
 }
 
-// shown returns the Works of a workspace that the watch shows.
-func (k *keptWorks) shown(of logicalcluster.Name) []*v1alpha1.Work {
+// shown returns the Works that the watch shows.
+func (w *workspaceWorks) shown() []*v1alpha1.Work {
 	unreadable := map[types.UID]decode.Problems{}
-	if of == k.in {
-		return worksOf("", as[*v1alpha1.Work](k.endpoint.watch(workResource).of(of), unreadable))
+	if w.of == w.in {
+		return worksOf("", as[*v1alpha1.Work](w.endpoint.watch(workResource).of(w.of), unreadable))
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var works []*v1alpha1.Work
-	before, now := k.translated[of], map[*v1alpha1.Work]*v1alpha1.Work{}
-	for _, kept := range as[*v1alpha1.Work](k.endpoint.kept(workResource, k.in, of), unreadable) {
-		work, known := before[kept], true
+	now := map[*v1alpha1.Work]*v1alpha1.Work{}
+	for _, kept := range as[*v1alpha1.Work](w.endpoint.kept(workResource, w.in, w.of), unreadable) {
+		work, known := w.translated[kept], true
 		if work == nil {
-			work, known = workFromKept(of, kept)
+			work, known = workFromKept(w.of, kept)
 		}
 		if known {
 			now[kept], works = work, append(works, work)
 		}
 	}
-	if k.translated[of] = now; len(now) == 0 {
-		delete(k.translated, of)
-	}
+	w.translated = now
 	return works
 }
 
@@ -179,7 +188,7 @@ func (e *endpoint) workActions(in, of logicalcluster.Name, fence func() error) d
 }
 
 // newDeliverer delivers the workloads of a workspace through Works that are kept in the workspace itself or in its host.
-func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, works *keptWorks, event func(about runtime.Object, kind, reason, message string)) *deliverer {
+func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, works *workspaceWorks, event func(about runtime.Object, kind, reason, message string)) *deliverer {
 	d := &deliverer{
 		name: name, endpoint: e, fence: fence, works: works, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event,
 	}
@@ -213,7 +222,7 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	for _, watch := range d.endpoint.companions {
 		d.rendering.show(watch.resource, watch.of(d.name))
 	}
-	done := d.Deliver(ctx, round, d.works.shown(d.name))
+	done := d.Deliver(ctx, round, d.works.shown())
 	d.rendering.forget()
 	d.reportDenied(binding, round, done)
 	before := d.result.Swap(done)

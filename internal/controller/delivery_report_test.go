@@ -229,3 +229,21 @@ func TestToldSurvivesTheStore(t *testing.T) {
 		t.Errorf("%v and %v of %v", decision, reports, d)
 	}
 }
+
+// TestClustersThatWereBehindAreForgotten: of clusters that are registered no more, it is not remembered since when they were behind.
+func TestClustersThatWereBehindAreForgotten(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "8"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 1000)}
+	d.pass()
+	d.runs("a", true, "web")
+	d.later(time.Second)
+	if len(d.workspace.behind) != 1 {
+		t.Fatalf("%d clusters are behind", len(d.workspace.behind))
+	}
+	d.clusters = nil
+	d.later(time.Second)
+	if n := len(d.workspace.behind); n > 0 {
+		t.Errorf("%d clusters are remembered", n)
+	}
+}

@@ -98,11 +98,13 @@ func (f *fleet) addGuest(name logicalcluster.Name) {
 	f.left.Delete(name)
 }
 
-// removeGuest ends that. What is promised to the guest stays promised.
+// removeGuest ends that. What is promised to the guest stays promised; before the fleet is open, that is read when it opens.
 func (f *fleet) removeGuest(name logicalcluster.Name) {
 	f.mu.Lock()
 	delete(f.guests, name)
-	f.left.Insert(name)
+	if f.published.Load() != nil {
+		f.left.Insert(name)
+	}
 	f.mu.Unlock()
 	f.wake(f.name)
 }
@@ -233,12 +235,6 @@ func (w *workspace) currentFleet() *fleet {
 		return w.host
 	}
 	return w.fleet
-}
-
-// attach makes a workspace use the clusters of host from now on.
-func (w *workspace) attach(host *fleet) {
-	w.host, w.actions = host, w.own.keptIn(host, w.name)
-	host.addGuest(w.name)
 }
 
 // split returns the slices of the workspace itself, and those that it keeps for others, which are remembered until the fleet is open.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -27,8 +28,10 @@ type fleets struct {
 	// at returns the workspace at a path, on behalf of the workspace that asks; by is empty if that one has asked before.
 	at func(by logicalcluster.Name, path string) (logicalcluster.Name, error)
 
-	mu     sync.Mutex
-	fleets map[logicalcluster.Name]*fleet
+	mu sync.Mutex
+	// fleets are the fleets of followed workspaces, absent those of other workspaces that have guests.
+	fleets, absent map[logicalcluster.Name]*fleet
+
 	states map[logicalcluster.Name]*sharingState
 	// naming holds the states that name other workspaces.
 	naming map[logicalcluster.Name]*sharingState
@@ -75,7 +78,7 @@ func labelsIn(o *cacheView, r *v1alpha1.ClusterRegistration) labels.Set {
 }
 
 func newFleets() *fleets {
-	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, states: map[logicalcluster.Name]*sharingState{}, naming: map[logicalcluster.Name]*sharingState{}, waiting: map[logicalcluster.Name]int{}}
+	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, absent: map[logicalcluster.Name]*fleet{}, states: map[logicalcluster.Name]*sharingState{}, naming: map[logicalcluster.Name]*sharingState{}, waiting: map[logicalcluster.Name]int{}}
 }
 
 // add makes the fleet of a workspace available to others.
@@ -83,12 +86,29 @@ func (f *fleets) add(of *fleet) {
 	of.wake, of.gone = f.wake, f.gone
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before := f.fleets[of.name]
-	f.fleets[of.name] = of
-	if before != nil {
-		for _, name := range before.guestNames() {
-			f.wake(name)
+	for _, before := range []*fleet{f.fleets[of.name], f.absent[of.name]} {
+		if before != nil {
+			for _, name := range before.guestNames() {
+				f.wake(name)
+			}
 		}
+	}
+	f.fleets[of.name] = of
+	delete(f.absent, of.name)
+}
+
+// attach makes a workspace use the clusters of host from now on.
+func (f *fleets) attach(w *workspace, host *fleet) {
+	w.host, w.actions = host, w.own.keptIn(host, w.name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	host.addGuest(w.name)
+	switch now := f.known(host.name); now {
+	case host:
+	case nil:
+		f.absent[host.name] = host
+	default:
+		f.wake(w.name) // to look at that one
 	}
 }
 
@@ -106,6 +126,9 @@ func (f *fleets) forget(w *workspace) {
 	f.version++
 	if w.host != nil {
 		w.host.removeGuest(w.name)
+		if at := w.host.name; f.absent[at] == w.host && len(w.host.guestNames()) == 0 {
+			delete(f.absent, at)
+		}
 	}
 	for _, name := range w.fleet.guestNames() {
 		f.wake(name)
@@ -117,18 +140,19 @@ func (f *fleets) forget(w *workspace) {
 func (o *cacheView) showHost(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
 	o.copies, o.decisions, o.kept, o.grants = slices.Concat(o.decisions, o.kept), host.kept(name), nil, grants
 	o.clusters, o.usages, o.heard, o.scores, o.works, o.keptWorks = nil, nil, nil, nil, nil, nil
-	if host.works != nil {
-		o.works = host.works.shown(name)
-	}
 }
 
-// find returns the fleet of a workspace; the fleet of a workspace that is not followed is not open.
+// known returns the fleet of a workspace that is followed or has guests, nil for any other.
+func (f *fleets) known(name logicalcluster.Name) *fleet {
+	return cmp.Or(f.fleets[name], f.absent[name])
+}
+
+// find returns the fleet of a workspace. The fleet of a workspace that is not followed is not open, and is kept while it has guests.
 func (f *fleets) find(name logicalcluster.Name) *fleet {
-	found := f.fleets[name]
+	found := f.known(name)
 	if found == nil {
 		found = newFleet(name, actions{})
 		found.wake = f.wake
-		f.fleets[name] = found
 	}
 	return found
 }
@@ -137,7 +161,7 @@ func (f *fleets) find(name logicalcluster.Name) *fleet {
 func (f *fleets) hasGuest(host, guest logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	of := f.fleets[host]
+	of := f.known(host)
 	return of != nil && of.hasGuest(guest)
 }
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -311,8 +313,9 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 			over[row.Name] = message
 		}
 	}
-	reports := make(map[types.UID]reported, len(w.reports))
+	reports, there := make(map[types.UID]reported, len(w.reports)), make(sets.Set[types.UID], len(o.clusters))
 	for _, shown := range o.clusters {
+		there.Insert(shown.UID)
 		if conditionsReadable(shown, o) {
 			w.watchReport(ctx, shown, over[shown.Name], r)
 			w.watchDrain(ctx, shown, r)
@@ -324,6 +327,7 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 			reports[shown.UID] = last
 		}
 	}
+	maps.DeleteFunc(w.behind, func(uid types.UID, _ time.Time) bool { return !there.Has(uid) })
 	w.metrics.overcommitted.Add(float64(len(over) - w.overcommitted))
 	w.reports, w.overcommitted = reports, len(over)
 }

@@ -172,7 +172,7 @@ func (l *Local) begin(host *fleet) {
 	}
 	l.workspace.fleet.kept = l.kept
 	if l.fleets.add(l.workspace.fleet); host != nil {
-		l.workspace.attach(host)
+		l.fleets.attach(l.workspace, host)
 	}
 }
 

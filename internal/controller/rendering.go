@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/cache"
 
@@ -26,9 +27,10 @@ import (
 type rendering struct {
 	table   *workload.Table
 	objects *render.Objects
-	// shown are the companions that the watches last showed, by resource and key; versions count their changes by namespace.
+	// shown are the companions that the watches last showed, by resource and key; versions are the number of their last change by namespace.
 	shown    map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
 	versions map[string]int
+	changes  int
 	// hides returns why a kind of companions cannot be read, nil if it can.
 	hides func(schema.GroupKind) *hidden
 
@@ -103,16 +105,22 @@ func (r *rendering) show(resource schema.GroupVersionResource, objects []any) {
 		key := cache.ObjectName{Namespace: u.GetNamespace(), Name: u.GetName()}.String()
 		if now[key] = u; before[key] != u {
 			r.objects.Put(u)
-			r.versions[u.GetNamespace()]++
+			r.changed(u)
 		}
 	}
 	for key, u := range before {
 		if now[key] == nil {
 			r.objects.Delete(u.GroupVersionKind().GroupKind(), u.GetNamespace(), u.GetName())
-			r.versions[u.GetNamespace()]++
+			r.changed(u)
 		}
 	}
 	r.shown[resource] = now
+}
+
+// changed makes the workloads in the namespace of a companion be rendered again.
+func (r *rendering) changed(u *unstructured.Unstructured) {
+	r.changes++
+	r.versions[u.GetNamespace()] = r.changes
 }
 
 // shows reports whether a companion is shown.
@@ -126,6 +134,11 @@ func (r *rendering) forget() {
 	maps.DeleteFunc(r.workloads, func(_ types.UID, w *renderedWorkload) bool { return w.round < r.round })
 	maps.DeleteFunc(r.companions, func(_ companionKey, c *renderedCompanion) bool { return c.round < r.round })
 	maps.DeleteFunc(r.overrides, func(_ types.NamespacedName, c *compiledOverrides) bool { return c.round < r.round })
+	used := sets.New[string]()
+	for _, w := range r.workloads {
+		used.Insert(w.source.Namespace)
+	}
+	maps.DeleteFunc(r.versions, func(namespace string, _ int) bool { return !used.Has(namespace) })
 	r.round++
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -77,5 +78,24 @@ func TestRenderedOnce(t *testing.T) {
 	changed.Spec.Delivery.Overrides[0].Labels["a"] = "c"
 	if made(changed).Revision == first.Revision {
 		t.Error("a change of an override is not seen")
+	}
+}
+
+// TestNamespacesAreForgotten: of a namespace that has no workloads any more, nothing is remembered.
+func TestNamespacesAreForgotten(t *testing.T) {
+	r := newRendering(workload.Kinds())
+	secrets := companionKinds[1].GroupVersionResource
+	var all []any
+	for i := range 1000 {
+		all = append(all, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "s", "namespace": fmt.Sprint("team-", i)},
+		}})
+	}
+	r.show(secrets, all)
+	r.forget()
+	r.show(secrets, nil)
+	r.forget()
+	if n := len(r.versions); n > 0 {
+		t.Errorf("%d namespaces are remembered", n)
 	}
 }

@@ -587,6 +587,55 @@ func TestPlatformIsAwayForAWhile(t *testing.T) {
 	}
 }
 
+// TestNothingIsKeptOfFleetsThatAreGone: the workspace with the clusters goes before those that look at them, each of which others look at
+// in turn.
+func TestNothingIsKeptOfFleetsThatAreGone(t *testing.T) {
+	teams := map[string]string{}
+	for i := range 100 {
+		teams[fmt.Sprint("team-", i)] = "1"
+	}
+	e := newEstate(t, []string{"eu-1"}, teams)
+	for team := range teams {
+		e.deploy(team, 0, 1, 10)
+	}
+	e.settle()
+	forget := func(name string) {
+		l := e.in(name)
+		l.fleets.forget(l.workspace)
+		l.engine.Forget(l.name)
+		delete(e.platform.workspaces, l.name)
+	}
+	for team := range teams {
+		e.put("of-"+team, fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementDecision, metadata: {name: p-0, namespace: default, annotations: {%s: %s}}}`, v1alpha1.AnnotationCopyOf, team))
+	}
+	e.settle()
+	for team := range teams {
+		if guests := e.in(team).workspace.fleet.guestNames(); len(guests) != 1 {
+			t.Fatalf("%v look at the clusters of %s", guests, team)
+		}
+		forget("of-" + team)
+		if left := e.in(team).workspace.fleet.haveLeft(); len(left) > 0 {
+			t.Fatalf("%s keeps that others have left, and never looks: %v", team, left)
+		}
+	}
+	forget("platform")
+	for team := range teams {
+		if _, _, err := e.in(team).Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := e.platform.fleets
+	if guests := f.absent["platform"].guestNames(); len(guests) != len(teams) {
+		t.Fatalf("%d look at the clusters that are gone", len(guests))
+	}
+	for team := range teams {
+		forget(team)
+	}
+	if n := len(f.fleets) + len(f.absent) + len(f.states) + len(f.naming) + len(f.waiting); n > 0 {
+		t.Errorf("kept: %v %v %v %v %v", f.fleets, f.absent, f.states, f.naming, f.waiting)
+	}
+}
+
 // TestTeamsOnAnotherShard: what is promised, and what is to run, is kept on the shard of the clusters, and promises are copied to that of
 // the team; edits of either wake whom they concern.
 func TestTeamsOnAnotherShard(t *testing.T) {
@@ -645,9 +694,9 @@ func TestTeamsOnAnotherShard(t *testing.T) {
 	eventually(t, "what both have is delivered", func() bool { return delivered() == "3 2 0" })
 
 	i.mu.Lock()
-	works := i.workspaces["red"].host.works
+	works := i.workspaces["red"].deliverer.works
 	i.mu.Unlock()
-	if shown := works.shown("red"); len(shown) > 0 && !slices.Equal(shown, works.shown("red")) {
+	if shown := works.shown(); len(shown) > 0 && !slices.Equal(shown, works.shown()) {
 		t.Error("each pass would find other Works, and read them anew")
 	}
 

@@ -18,7 +18,7 @@ type shownWorkloads struct {
 // shownIn holds the workloads of one workspace.
 type shownIn struct {
 	all map[workloadKey]*workloadObject
-	// changed are the workloads that have appeared, changed or disappeared since they were last taken.
+	// changed are the workloads that have appeared, changed or disappeared since they were last taken; nil while no pass takes them.
 	changed map[workloadKey]bool
 }
 
@@ -26,45 +26,65 @@ func newShownWorkloads() *shownWorkloads {
 	return &shownWorkloads{in: map[logicalcluster.Name]*shownIn{}}
 }
 
+// of returns the workloads of a workspace.
+func (s *shownWorkloads) of(workspace logicalcluster.Name) *shownIn {
+	in := s.in[workspace]
+	if in == nil {
+		in = &shownIn{all: map[workloadKey]*workloadObject{}}
+		s.in[workspace] = in
+	}
+	return in
+}
+
+// drop forgets a workspace without shown workloads, unless passes take its changes.
+func (s *shownWorkloads) drop(workspace logicalcluster.Name) {
+	if in := s.in[workspace]; in != nil && len(in.all) == 0 && in.changed == nil {
+		delete(s.in, workspace)
+	}
+}
+
 // set records a workload as it is shown now; nil means that it is no longer shown.
 func (s *shownWorkloads) set(workspace logicalcluster.Name, key workloadKey, object *workloadObject) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := s.in[workspace]
-	if in == nil {
-		in = &shownIn{all: map[workloadKey]*workloadObject{}, changed: map[workloadKey]bool{}}
-		s.in[workspace] = in
-	}
-	if in.changed[key] = true; object != nil {
+	in := s.of(workspace)
+	if object != nil {
 		in.all[key] = object
 	} else {
 		delete(in.all, key)
 	}
+	if in.changed != nil {
+		in.changed[key] = true
+	}
+	s.drop(workspace)
 }
 
-// count returns how many workloads of a workspace are shown. If there are none, what has been taken of it is forgotten.
+// count returns how many workloads of a workspace are shown.
 func (s *shownWorkloads) count(workspace logicalcluster.Name) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := s.in[workspace]
-	if in == nil {
-		return 0
+	if in := s.in[workspace]; in != nil {
+		return len(in.all)
 	}
-	if len(in.all)+len(in.changed) == 0 {
-		delete(s.in, workspace)
+	return 0
+}
+
+// forget has nobody take the workloads of a workspace any more.
+func (s *shownWorkloads) forget(workspace logicalcluster.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in := s.in[workspace]; in != nil {
+		in.changed = nil
+		s.drop(workspace)
 	}
-	return len(in.all)
 }
 
 // take yields the workloads of a workspace that have changed since they were last taken, or all, each as it is shown now, nil if it is
-// not shown.
+// not shown. The first call takes all; changes are recorded from then on until the workspace is forgotten.
 func (s *shownWorkloads) take(workspace logicalcluster.Name, all bool, yield func(workloadKey, *workloadObject)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := s.in[workspace]
-	if in == nil {
-		return
-	}
+	in := s.of(workspace)
 	if all {
 		for key, object := range in.all {
 			yield(key, object)
