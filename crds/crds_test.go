@@ -1,12 +1,14 @@
 package crds_test
 
 import (
-	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
@@ -15,11 +17,15 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds"
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
 func definitions(t *testing.T) (all []*apiextensionsv1.CustomResourceDefinition) {
@@ -57,16 +63,29 @@ func TestServersAcceptTheSchemas(t *testing.T) {
 	}
 }
 
-// The types of others in our API. Their own servers bound some of their fields, ours cannot.
-var foreign = []string{".conditions[]", ".taints[]", ".tolerations[]", "abelSelector", ".locationSelector"}
+// foreign are the types of others in our API, with what bounds them instead: their schemas are not ours to write.
+var foreign = map[reflect.Type]string{
+	reflect.TypeFor[metav1.LabelSelector]():         "its texts are labels: one that has others is refused in a condition",
+	reflect.TypeFor[corev1.Taint]():                 "its texts are labels: no server gives a node others",
+	reflect.TypeFor[corev1.Toleration]():            "its texts are labels: others tolerate nothing",
+	reflect.TypeFor[conditionsv1alpha1.Condition](): "our programs write them, and shorten them",
+	reflect.TypeFor[resource.Quantity]():            "one that is long is not read",
+	reflect.TypeFor[apiextensionsv1.JSON]():         "it is as large as its author needs it, in an object that nobody else writes",
+	reflect.TypeFor[runtime.RawExtension]():         "it is what a server has taken, packed by size",
+}
 
 // TestEverythingIsBounded: no list, map or text that our types define can be so long that etcd takes no object with it.
 func TestEverythingIsBounded(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	types := scheme.KnownTypes(v1alpha1.SchemeGroupVersion)
 	for _, d := range definitions(t) {
 		schema := d.Spec.Versions[0].Schema.OpenAPIV3Schema
 		for name, property := range schema.Properties {
 			if !slices.Contains([]string{"apiVersion", "kind", "metadata"}, name) {
-				for _, path := range unbounded("."+name, &property) {
+				for _, path := range unbounded(t, "."+name, member(t, types[d.Spec.Names.Kind], name), &property) {
 					t.Errorf("%s%s has no bound", d.Spec.Names.Kind, path)
 				}
 			}
@@ -74,31 +93,56 @@ func TestEverythingIsBounded(t *testing.T) {
 	}
 }
 
-func unbounded(path string, s *apiextensionsv1.JSONSchemaProps) (paths []string) {
-	for _, part := range foreign {
-		if strings.HasSuffix(path, part) {
-			return nil
+// member is the type of a member of a JSON object.
+func member(t *testing.T, of reflect.Type, name string) reflect.Type {
+	t.Helper()
+	for _, f := range reflect.VisibleFields(of) {
+		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
+			return f.Type
 		}
 	}
-	switch s.Type {
-	case "string":
-		if s.MaxLength == nil && len(s.Enum) == 0 && s.Format != "date-time" {
-			paths = append(paths, path)
-		}
-	case "array":
+	t.Fatalf("%s has no field %s", of, name)
+	return nil
+}
+
+// long is a text that no bound lets pass.
+var long = strings.Repeat("9", 1<<20)
+
+// unbounded are the paths of what may be of any size in a value of a type.
+func unbounded(t *testing.T, path string, of reflect.Type, s *apiextensionsv1.JSONSchemaProps) (paths []string) {
+	if of.Kind() == reflect.Pointer {
+		of = of.Elem()
+	}
+	switch {
+	case foreign[of] != "":
+	case s.XPreserveUnknownFields != nil:
+		paths = append(paths, path)
+	case s.Type == "array":
 		if s.MaxItems == nil {
 			paths = append(paths, path)
 		}
-		paths = append(paths, unbounded(path+"[]", s.Items.Schema)...)
-	case "object":
-		for name, property := range s.Properties {
-			paths = append(paths, unbounded(fmt.Sprintf("%s.%s", path, name), &property)...)
-		}
-		if values := s.AdditionalProperties; values != nil && s.MaxProperties == nil {
+		paths = append(paths, unbounded(t, path+"[]", of.Elem(), s.Items.Schema)...)
+	case s.Type == "object" && s.AdditionalProperties != nil:
+		if s.MaxProperties == nil {
 			paths = append(paths, path)
 		}
+		if !refuses(t, s, map[string]any{"k": long}) { // as a rule may, since a schema of values takes a Go type of its own
+			paths = append(paths, unbounded(t, path+"{}", of.Elem(), s.AdditionalProperties.Schema)...)
+		}
+	case s.Type == "object":
+		for name, property := range s.Properties {
+			paths = append(paths, unbounded(t, path+"."+name, member(t, of, name), &property)...)
+		}
+	case s.Type != "boolean" && s.Type != "integer" && !refuses(t, s, long):
+		paths = append(paths, path)
 	}
 	return paths
+}
+
+func refuses(t *testing.T, s *apiextensionsv1.JSONSchemaProps, value any) bool {
+	t.Helper()
+	schema := &apiextensionsv1.JSONSchemaProps{Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{"value": *s}}
+	return len(refusals(t, schema, map[string]any{"value": value})) > 0
 }
 
 // TestEverythingIsExplained: `kubectl explain` says something about each field.
@@ -148,7 +192,7 @@ func TestOneFaultOneMessage(t *testing.T) {
 		{"{replicaScheduling: {type: Divided, maxPerCluster: 2, minPerCluster: 3}}", []string{"spec.replicaScheduling: minPerCluster must not be above maxPerCluster"}},
 	} {
 		t.Run(test.spec, func(t *testing.T) {
-			if got := refusals(t, "WorkloadPlacement", test.spec); !slices.Equal(got, test.want) {
+			if got := refusedSpec(t, "WorkloadPlacement", test.spec); !slices.Equal(got, test.want) {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 		})
@@ -178,7 +222,7 @@ func TestSetsAreRefusedFieldByField(t *testing.T) {
 		{"ClusterSetBinding", "{clusterSet: gold, workspace: {path: root, cluster: b}}", []string{"spec.workspace: " + exactlyOne}},
 	} {
 		t.Run(test.spec, func(t *testing.T) {
-			got := refusals(t, test.kind, test.spec)
+			got := refusedSpec(t, test.kind, test.spec)
 			slices.Sort(got)
 			if !slices.Equal(got, test.want) {
 				t.Errorf("%q, want %q", got, test.want)
@@ -187,23 +231,11 @@ func TestSetsAreRefusedFieldByField(t *testing.T) {
 	}
 }
 
-// refusals are what a server has against an object of a kind with a spec.
-func refusals(t *testing.T, kind, spec string) (refusals []string) {
+// refusedSpec is what a server has against an object of a kind with a spec.
+func refusedSpec(t *testing.T, kind, spec string) []string {
 	t.Helper()
 	all := definitions(t)
 	schema := all[slices.IndexFunc(all, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Spec.Names.Kind == kind })].Spec.Versions[0].Schema
-	var internal apiextensions.CustomResourceValidation
-	if err := apiextensionsv1.Convert_v1_CustomResourceValidation_To_apiextensions_CustomResourceValidation(schema, &internal, nil); err != nil {
-		t.Fatal(err)
-	}
-	structural, err := structuralschema.NewStructural(internal.OpenAPIV3Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	validator, _, err := schemavalidation.NewSchemaValidator(internal.OpenAPIV3Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
 	text, err := yaml.YAMLToJSON([]byte("spec: " + spec))
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +246,24 @@ func refusals(t *testing.T, kind, spec string) (refusals []string) {
 	}
 	if kind == "WorkloadPlacement" {
 		object["spec"].(map[string]any)["workloadSelector"] = map[string]any{}
+	}
+	return refusals(t, schema.OpenAPIV3Schema, object)
+}
+
+// refusals are what a server has against an object.
+func refusals(t *testing.T, schema *apiextensionsv1.JSONSchemaProps, object map[string]any) (refusals []string) {
+	t.Helper()
+	var internal apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(schema, &internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	structural, err := structuralschema.NewStructural(&internal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, _, err := schemavalidation.NewSchemaValidator(&internal)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defaulting.Default(object, structural)
 	errs := schemavalidation.ValidateCustomResource(nil, object, validator)

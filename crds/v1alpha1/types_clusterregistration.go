@@ -265,6 +265,7 @@ type NodeGroup struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=128
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 317 && size(self[key]) <= 63)",message="values may have at most 63 characters"
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// taints that each of the nodes has, but for PreferNoSchedule and those of a passing state of the node.
@@ -279,6 +280,8 @@ type NodeGroup struct {
 const (
 	MaxNodeGroups        = 64
 	MaxNodeGroupLabels   = 128
+	MaxNodeLabelKey      = 317
+	MaxNodeLabelValue    = 63
 	MaxNodeGroupTaints   = 32
 	MaxOmittedNodeLabels = 64
 	// AllNodeLabels in omittedNodeLabels is every key that no group has.

@@ -131,6 +131,7 @@ type SuggestedRegistration struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 317 && size(self[key]) <= 63)",message="values may have at most 63 characters"
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// capabilities that it has.

@@ -119,6 +119,8 @@ type labelKey struct {
 	rank   int
 	nodes  int
 	values map[unique.Handle[string]]bool
+	// long is set where one of the values, or the key, is longer than a registration can tell.
+	long bool
 }
 
 // summarize groups nodes. Labels are left out until the groups fit: first those that pods hardly ask for, and among these the ones with the
@@ -140,6 +142,7 @@ func summarize(groups []group, rules *NodeRules) *nodeSummary {
 				k = &labelKey{key: l.key, rank: rules.rank(l.key.Value()), values: map[unique.Handle[string]]bool{}}
 				keys[l.key] = k
 			}
+			k.long = k.long || len(l.key.Value()) > v1alpha1.MaxNodeLabelKey || len(l.value.Value()) > v1alpha1.MaxNodeLabelValue
 			k.nodes += int(g.count)
 			k.values[l.value] = true
 		}
@@ -153,7 +156,7 @@ func summarize(groups []group, rules *NodeRules) *nodeSummary {
 	var kept []*labelKey
 	for _, k := range keys {
 		isHostname := k.rank == 0 && k.nodes >= manyNodes && len(k.values) == k.nodes
-		if k.rank < 0 || isHostname || len(k.values) > v1alpha1.MaxNodeGroups {
+		if k.rank < 0 || k.long || isHostname || len(k.values) > v1alpha1.MaxNodeGroups {
 			omit(k)
 		} else {
 			kept = append(kept, k)
@@ -171,7 +174,8 @@ func summarize(groups []group, rules *NodeRules) *nodeSummary {
 	}
 	s.omittedGroups = int32(len(without(tainted, omitted)) + len(groups) - len(s.groups))
 	slices.Sort(s.omittedLabels)
-	if len(s.omittedLabels) > v1alpha1.MaxOmittedNodeLabels {
+	tooLong := func(key string) bool { return len(key) > v1alpha1.MaxNodeLabelKey }
+	if len(s.omittedLabels) > v1alpha1.MaxOmittedNodeLabels || slices.ContainsFunc(s.omittedLabels, tooLong) {
 		s.omittedLabels = []string{v1alpha1.AllNodeLabels}
 	}
 	return s

@@ -112,6 +112,12 @@ func TestNodeGroups(t *testing.T) {
 		{"one with more values than there may be groups always does", nodesOf(130, func(i int) []change {
 			return []change{labelled("node.kubernetes.io/instance-type", fmt.Sprint(i%65)), ssd}
 		}), NodeRules{ReportLabels: []string{"node.kubernetes.io/instance-type"}}, "130 disk=ssd; not told node.kubernetes.io/instance-type"},
+		{"one with a value that is longer than a registration can tell", nodesOf(2, func(int) []change {
+			return []change{labelled("note", strings.Repeat("x", v1alpha1.MaxNodeLabelValue+1)), ssd}
+		}), NodeRules{ReportLabels: []string{"note"}}, "2 disk=ssd; not told note"},
+		{"or with such a key", nodesOf(2, func(int) []change {
+			return []change{labelled(strings.Repeat("x", v1alpha1.MaxNodeLabelKey+1), "y"), ssd}
+		}), NodeRules{}, "2 disk=ssd; not told *"},
 		{"too many keys to be named", nodesOf(80, func(i int) []change {
 			var all []change
 			for j := range 65 {
