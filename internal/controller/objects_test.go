@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +29,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 	"github.com/kcp-placement/placement/internal/panics"
+	"github.com/kcp-placement/placement/internal/decode/decodetest"
 )
 
 type example struct {
@@ -242,6 +245,16 @@ func mutate(content any, values []any, try func(path string)) {
 	walk("", content)
 }
 
+// shownAs is the type of what is watched. Of the kinds of workload, a Job has all that is read of any.
+func shownAs(t testing.TB, resource schema.GroupVersionResource) reflect.Type {
+	t.Helper()
+	kept := unwrap(transformed(t, resource, &unstructured.Unstructured{}))
+	if _, isWorkload := kept.(*workloadObject); isWorkload {
+		return reflect.TypeFor[batchv1.Job]()
+	}
+	return reflect.TypeOf(kept).Elem()
+}
+
 // TestTransformNeverFails puts the worst values into every place of every object that is watched. Whatever an object
 // contains, an informer that fails over it, or takes a minute, stops all tenants.
 func TestTransformNeverFails(t *testing.T) {
@@ -254,6 +267,9 @@ func TestTransformNeverFails(t *testing.T) {
 		nil, true, int64(1) << 62, 1e300, -0.5, map[string]any{}, map[string]any{"a": "b"}, map[string]any{"": nil}, []any{}, []any{nil, "a", map[string]any{}}, nested,
 	}
 	for resource := range transforms {
+		if of := shownAs(t, resource); !slices.ContainsFunc(decodetest.Types, func(one decodetest.Type) bool { return one.Type == of }) {
+			t.Errorf("%s are watched, and nothing tries how %s is decoded", resource.Resource, of)
+		}
 		if !slices.ContainsFunc(watched, func(w example) bool { return w.resource == resource }) {
 			t.Errorf("%s are watched, and no example has all that can hurt in one", resource.Resource)
 		}
@@ -271,6 +287,16 @@ func TestTransformNeverFails(t *testing.T) {
 				// A list that an informer gets holds objects that have a name.
 				transformed(t, w.resource, u.DeepCopy())
 			})
+			for _, p := range decodetest.Places(shownAs(t, w.resource)) { // also those that the example does not have
+				for _, value := range append(decodetest.Wrong(p.Of), worst...) {
+					n++
+					u := &unstructured.Unstructured{Object: map[string]any{
+						"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": map[string]any{"name": "a", "annotations": map[string]any{"kcp.io/cluster": "w"}},
+					}}
+					maps.Copy(u.Object, p.At(value).(map[string]any))
+					transformed(t, w.resource, u)
+				}
+			}
 			t.Logf("%d objects", n)
 		})
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,134 +19,39 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/decode/decodetest"
 )
-
-// api is a type that is read, with what decodes it.
-type api struct {
-	reflect.Type
-	decode func(any) (any, decode.Problems)
-}
-
-func apiOf[T any]() api {
-	return api{reflect.TypeFor[T](), func(content any) (any, decode.Problems) {
-		result, problems := decode.To[T](content)
-		return &result, problems
-	}}
-}
-
-// apis are all types that are read from what others write.
-var apis = []api{
-	apiOf[v1alpha1.ClusterRegistration](), apiOf[v1alpha1.ClusterScore](), apiOf[v1alpha1.WorkloadPlacement](), apiOf[v1alpha1.PlacementDecision](), apiOf[v1alpha1.Work](),
-	apiOf[corev1.ConfigMap](), apiOf[corev1.PodTemplateSpec](),
-}
-
-// place is the position of a value of some type in an API type. at returns an object with nothing but a value there.
-type place struct {
-	path string
-	of   reflect.Type
-	at   func(any) any
-}
-
-// places finds all values in a type by reflection: a field that is added to the API is found without anybody's doing.
-func places(t reflect.Type) []place {
-	var found []place
-	unmarshaler := reflect.TypeFor[json.Unmarshaler]()
-	var walk func(path string, t reflect.Type, at func(any) any)
-	walk = func(path string, t reflect.Type, at func(any) any) {
-		if path != "" {
-			found = append(found, place{path, t, at})
-		}
-		switch {
-		case reflect.PointerTo(t).Implements(unmarshaler):
-		case t.Kind() == reflect.Pointer:
-			found = found[:max(0, len(found)-1)] // what it points to is in the same place
-			walk(path, t.Elem(), at)
-		case t.Kind() == reflect.Struct:
-			for i := range t.NumField() {
-				f := t.Field(i)
-				name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-				if f.Anonymous && strings.Contains(options, "inline") {
-					for _, inner := range places(f.Type) {
-						found = append(found, place{strings.TrimPrefix(path+"."+inner.path, "."), inner.of, func(v any) any { return at(inner.at(v)) }})
-					}
-				} else {
-					walk(strings.TrimPrefix(path+"."+name, "."), f.Type, func(v any) any { return at(map[string]any{name: v}) })
-				}
-			}
-		case t.Kind() == reflect.Map:
-			walk(path+".k", t.Elem(), func(v any) any { return at(map[string]any{"k": v}) })
-		case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
-			walk(path+"[0]", t.Elem(), func(v any) any { return at([]any{v}) })
-		}
-	}
-	walk("", t, func(v any) any { return v })
-	return found
-}
 
 // TestEveryTypeIsGuarded: every type with its own parser has been reviewed. A new one fails here until somebody has checked what
 // its parser does with hostile text.
 func TestEveryTypeIsGuarded(t *testing.T) {
 	own := map[string]bool{}
-	for _, api := range apis {
-		for _, p := range places(api.Type) {
-			if reflect.PointerTo(p.of).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-				own[p.of.String()] = true
+	for _, api := range decodetest.Types {
+		for _, p := range decodetest.Places(api.Type) {
+			if reflect.PointerTo(p.Of).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+				own[p.Of.String()] = true
 			}
 		}
 	}
-	want := []string{"intstr.IntOrString", "resource.Quantity", "runtime.RawExtension", "v1.Duration", "v1.FieldsV1", "v1.JSON", "v1.Time"}
+	want := []string{"intstr.IntOrString", "resource.Quantity", "runtime.RawExtension", "v1.Duration", "v1.FieldsV1", "v1.JSON", "v1.MicroTime", "v1.Time"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(own))); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// wrong are values that cannot be read into a type, the worst that anybody could think of first.
-func wrong(t reflect.Type) []any {
-	shapes := []any{map[string]any{"a": "b"}, []any{"a"}, "a", true, 1.5, int64(1) << 40}
-	switch t {
-	case reflect.TypeFor[resource.Quantity]():
-		return append([]any{"1e-99999999", "1e99999999", "1E+00099999999", "1e-0099999999", strings.Repeat("9", 1<<20), "nonsense", ""}, shapes[:4]...)
-	case reflect.TypeFor[metav1.Time]():
-		return append([]any{"2026-01-01T00:00:00ZTwhatever", "2016-12-31T23:59:60Z", "2026-01-01T00:00:00+99:99", strings.Repeat("2", 1<<20), ""}, shapes...)
-	case reflect.TypeFor[metav1.Duration]():
-		return append([]any{"soon", "10", "1e9h", "99999999999999h", strings.Repeat("1h", 1<<19) + "x", ""}, shapes[0], true, 1.5)
-	case reflect.TypeFor[metav1.FieldsV1](), reflect.TypeFor[runtime.RawExtension](), reflect.TypeFor[apiextensionsv1.JSON]():
-		return nil // they take anything, and look at nothing
-	}
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
-		shapes = shapes[1:]
-		if t.Name() == "IntOrString" {
-			shapes = []any{map[string]any{}, []any{}, true, 1.5}
-		}
-	case reflect.Slice:
-		shapes = append(shapes[:1], shapes[3:]...)
-		if t.Elem().Kind() != reflect.Uint8 {
-			shapes = append(shapes, "a")
-		}
-	case reflect.String:
-		shapes = append(shapes[:2], shapes[3:]...)
-	case reflect.Bool:
-		shapes = append(shapes[:3], shapes[4:]...)
-	case reflect.Int64:
-		shapes = shapes[:5]
-	}
-	return shapes
-}
-
 // TestNothingIsWorse puts the worst values into every place of every type. Each is one problem that names the place, found at
 // once: Kubernetes' own parser takes a minute for some.
 func TestNothingIsWorse(t *testing.T) {
-	for _, api := range apis {
-		for _, p := range places(api.Type) {
-			for _, value := range wrong(p.of) {
+	for _, api := range decodetest.Types {
+		for _, p := range decodetest.Places(api.Type) {
+			for _, value := range decodetest.Wrong(p.Of) {
 				start := time.Now()
-				_, problems := api.decode(p.at(value))
+				_, problems := api.Decode(p.At(value))
 				if took := time.Since(start); took > 5*time.Second {
-					t.Errorf("%s: %.40v takes %s", p.path, value, took)
+					t.Errorf("%s: %.40v takes %s", p.Path, value, took)
 				}
-				if len(problems) != 1 || problems[0].Field != p.path || len(problems.Error()) > 1000 {
-					t.Errorf("%s %s: %.40v: %.200v", api.Name(), p.path, value, problems)
+				if len(problems) != 1 || problems[0].Field != p.Path || len(problems.Error()) > 1000 {
+					t.Errorf("%s %s: %.40v: %.200v", api.Name(), p.Path, value, problems)
 				}
 			}
 		}
@@ -226,21 +130,21 @@ func TestProblemsAreBounded(t *testing.T) {
 
 // TestAsKubernetesDoes: what can be read is read as Kubernetes' converter reads it, field by field and all at once.
 func TestAsKubernetesDoes(t *testing.T) {
-	compare := func(api api, path string, content map[string]any) {
+	compare := func(api decodetest.Type, path string, content map[string]any) {
 		want := reflect.New(api.Type).Interface()
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(content, want); err != nil {
 			t.Fatalf("%s %s: %v", api.Name(), path, err)
 		}
-		if got, problems := api.decode(content); len(problems) > 0 || !reflect.DeepEqual(got, want) {
+		if got, problems := api.Decode(content); len(problems) > 0 || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s: %v\n%s", api.Name(), path, problems, cmp.Diff(want, got))
 		}
 	}
-	for _, api := range apis {
+	for _, api := range decodetest.Types {
 		full := map[string]any{}
-		for _, p := range places(api.Type) {
-			for _, value := range right(p.of) {
-				content := p.at(value).(map[string]any)
-				compare(api, p.path, content)
+		for _, p := range decodetest.Places(api.Type) {
+			for _, value := range right(p.Of) {
+				content := p.At(value).(map[string]any)
+				compare(api, p.Path, content)
 				full = merge(full, content).(map[string]any)
 			}
 		}
@@ -257,6 +161,8 @@ func right(t reflect.Type) []any {
 		return []any{"10m", "1.5h"}
 	case reflect.TypeFor[metav1.Time]():
 		return []any{"2026-01-01T00:00:00.5Z", nil, "2026-01-01T00:00:00+02:00"}
+	case reflect.TypeFor[metav1.MicroTime]():
+		return []any{"2026-01-01T00:00:00.500000Z", nil, "2026-01-01T00:00:00.000000+02:00"}
 	}
 	switch t.Kind() {
 	case reflect.String:
