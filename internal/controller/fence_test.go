@@ -42,7 +42,7 @@ func TestNoActionTakesForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDeliverer("ws", e, nil, e.keptWorks("ws", nil), nil)
+	d := newDeliverer("ws", e, nil, e.keptWorks("ws", nil).workspace("ws"), nil)
 	d.round.Store(&delivery.Round{})
 	d.claims.seen = &apisv1alpha2.APIBinding{}
 	arguments := map[reflect.Type]reflect.Value{}

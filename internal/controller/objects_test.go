@@ -28,8 +28,8 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
-	"github.com/kcp-placement/placement/internal/panics"
 	"github.com/kcp-placement/placement/internal/decode/decodetest"
+	"github.com/kcp-placement/placement/internal/panics"
 )
 
 type example struct {
