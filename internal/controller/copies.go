@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/outcome"
 )
@@ -140,6 +142,18 @@ func copiedLabels(d *v1alpha1.PlacementDecision) map[string]string {
 // isCopy reports whether a PlacementDecision is a copy of a slice that is kept elsewhere.
 func isCopy(d *v1alpha1.PlacementDecision) bool {
 	return d.Annotations[v1alpha1.AnnotationCopyOf] != ""
+}
+
+// unseenHost returns the host of a copy that has been listed and is not shown yet, empty if there is none. Until it is shown, it is not known
+// which clusters the workspace uses.
+func (w *workspace) unseenHost(listed, shown []*v1alpha1.PlacementDecision) logicalcluster.Name {
+	for _, d := range listed {
+		host := logicalcluster.Name(d.Annotations[v1alpha1.AnnotationCopyOf])
+		if host != "" && host != w.name && !slices.ContainsFunc(shown, func(s *v1alpha1.PlacementDecision) bool { return s.UID == d.UID }) {
+			return host
+		}
+	}
+	return ""
 }
 
 // sameCopy reports whether two copies have the same content.

@@ -179,6 +179,10 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 		return err
 	}
 	listed, kept := w.split(all)
+	if host := w.unseenHost(listed, shown); host != "" {
+		w.stale = true
+		return errNotOpen{host}
+	}
 	// The informer may lag behind the list: what it shows and the list does not is deleted.
 	w.deleted = map[types.UID]bool{}
 	for _, object := range shown {

@@ -538,3 +538,27 @@ func TestDecisionsGoFirst(t *testing.T) {
 		t.Errorf("writes: %s; events: %v", got, w.events)
 	}
 }
+
+// TestCopiesAreNotOwnSlices: a workspace that uses the clusters of another one has copies of what is kept there. A controller that lists one
+// before its watch shows it, and so does not know yet which clusters the workspace uses, does not take it for the workspace's own.
+func TestCopiesAreNotOwnSlices(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p")}
+	w.workloads = []*workloadObject{ownedBy("p", "w", 1000)}
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+	for _, d := range w.stored {
+		metav1.SetMetaDataAnnotation(&d.ObjectMeta, v1alpha1.AnnotationCopyOf, "platform")
+	}
+	w.restart()
+	w.clusters, w.decisions, w.writes = nil, nil, nil
+	for range 3 {
+		_ = w.reconcile()
+		w.sleep(time.Minute)
+	}
+	w.expect(map[string]string{"w": "a"})
+	if i := slices.IndexFunc(w.writes, func(write string) bool { return !strings.HasPrefix(write, "status of") }); i >= 0 {
+		t.Errorf("wrote %v", w.writes)
+	}
+}
