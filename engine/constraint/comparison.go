@@ -53,7 +53,7 @@ const (
 
 // Range returns the interval of one resource in which the comparison holds; ok is false if it depends on anything
 // else. Invariant: for every cluster the outcome is known, and is lo <= value <= hi. An empty interval has lo > hi.
-func (b BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
+func (b BoundComparison) Range() (resource Resource, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
 	if _, isConstant := left.(constant); isConstant {
 		r, left, right = r.mirrored(), right, left

@@ -155,12 +155,12 @@ func matchingCost(b estimator, function string, target *checker.AstNode, args []
 		return nil
 	}
 	size := b.sizeOf(text)
-	looks := size
+	scanned := size
 	if function == "findAll" { // each match may scan the rest of the text
-		looks = size.Multiply(size)
+		scanned = size.Multiply(size)
 	}
 	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(
-		looks.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
+		scanned.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
 	if function != "matches" { // the matches are parts of the text
 		estimate.ResultSize = &checker.SizeEstimate{Max: size.Max}
 	}

@@ -148,7 +148,7 @@ func (r *comparisonReader) operand(e ast.Expr) (operand, bool) {
 		return number, true
 	}
 	amount, ok := r.amount(e, func(n int64, found bool) (int64, bool) { return n, found })
-	if s, isSupply := amount.(*clusterValue); isSupply {
+	if s, isClusterValue := amount.(*clusterValue); isClusterValue {
 		s.resource = resourceAt(e)
 	}
 	return amount, ok

@@ -41,7 +41,7 @@ func affinityKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 func contradictoryAffinity(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	terms := p.Spec.WorkloadAffinity
 	for i := range terms {
-		contradictions(demands(affinityPath(i).Child("labelSelector"), terms[i].LabelSelector), report)
+		contradictions(requirements(affinityPath(i).Child("labelSelector"), terms[i].LabelSelector), report)
 		one, err := placement.CompileOthers(affinityPath(i), &terms[i], p.Namespace)
 		for j := range i {
 			other, alsoErr := placement.CompileOthers(affinityPath(j), &terms[j], p.Namespace)

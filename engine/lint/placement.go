@@ -59,27 +59,27 @@ const locationLabel = "location"
 
 var spec = field.NewPath("spec")
 
-func workloadDemands(p *v1alpha1.WorkloadPlacement) []demand {
-	return demands(spec.Child("workloadSelector", "labelSelector"), p.Spec.WorkloadSelector.LabelSelector)
+func workloadRequirements(p *v1alpha1.WorkloadPlacement) []requirement {
+	return requirements(spec.Child("workloadSelector", "labelSelector"), p.Spec.WorkloadSelector.LabelSelector)
 }
 
 func contradictorySelectors(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
-	contradictions(workloadDemands(p), report)
+	contradictions(workloadRequirements(p), report)
 	all := scopes(p)
-	contradictions(all[0].locationDemands(), report)
-	contradictions(all[0].clusterDemands(), report)
+	contradictions(all[0].locationRequirements(), report)
+	contradictions(all[0].clusterRequirements(), report)
 	if len(report.findings) > 0 {
 		return
 	}
 	for _, s := range all[1:] { // each narrows what the spec selects
-		contradictions(slices.Concat(all[0].locationDemands(), s.locationDemands()), report)
-		contradictions(slices.Concat(all[0].clusterDemands(), s.clusterDemands()), report)
+		contradictions(slices.Concat(all[0].locationRequirements(), s.locationRequirements()), report)
+		contradictions(slices.Concat(all[0].clusterRequirements(), s.clusterRequirements()), report)
 	}
 }
 
 func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	for _, s := range scopes(p) {
-		for _, d := range s.locationDemands() {
+		for _, d := range s.locationRequirements() {
 			if d.key == locationLabel {
 				continue
 			}
@@ -113,7 +113,7 @@ func clusterNames(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 func locations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for _, s := range scopes(p) {
 		if w.Fleet.Known() {
-			all := slices.DeleteFunc(s.locationDemands(), func(d demand) bool { return d.key != locationLabel })
+			all := slices.DeleteFunc(s.locationRequirements(), func(d requirement) bool { return d.key != locationLabel })
 			unknown(all, "the", nil, map[string][]string{locationLabel: w.Fleet.Locations}, report)
 		}
 	}
@@ -122,7 +122,7 @@ func locations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 func clusterLabels(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for _, s := range scopes(p) {
 		if w.Fleet.Known() {
-			unknown(s.clusterDemands(), "the label", w.Fleet.LabelKeys, w.Fleet.Labels, report)
+			unknown(s.clusterRequirements(), "the label", w.Fleet.LabelKeys, w.Fleet.Labels, report)
 		}
 	}
 }

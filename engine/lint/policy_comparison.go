@@ -16,7 +16,7 @@ import (
 
 // comparisons reports values that a field of the input can never have.
 func (p *Policies) comparisons(r *policyReport) {
-	told := map[string]bool{} // of a key and a line, which may both read and compare it
+	reported := map[string]bool{} // of a key and a line, which may both read and compare it
 	for _, c := range p.Set.Comparisons() {
 		never := func(severity Severity, because string) {
 			r.at(severity, codeComparison, c.Position, "%s is never %s: %s", c.Field, short(c.Literal), because)
@@ -27,10 +27,10 @@ func (p *Policies) comparisons(r *policyReport) {
 		}
 		if misspelt := p.misspeltKey(c.Field); misspelt != "" {
 			line := fmt.Sprint(c.Field, c.File, c.Row)
-			if !told[line] {
+			if !reported[line] {
 				r.at(Warning, codeComparison, c.Position, "%s: %s", c.Field, misspelt)
 			}
-			told[line] = true
+			reported[line] = true
 			continue
 		}
 		switch literal := c.Literal.(type) {

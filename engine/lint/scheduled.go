@@ -21,14 +21,14 @@ const codeStability = "stability"
 
 // Scheduled returns findings about parts of the policies that have no effect for a workload of a placement, and about parts of the placement
 // that have none because of the policies. It leaves out findings about the placement itself, and those already reported for the policies.
-func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Placement, of *workload.Workload, told []Finding) (findings []Finding) {
+func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Placement, of *workload.Workload, reported []Finding) (findings []Finding) {
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return nil
 	}
 	as := *w
 	as.of = of
 	for _, f := range as.beyond(p, under) {
-		if slices.ContainsFunc(told, func(o Finding) bool { return o.Message == f.Field+": "+f.Message }) {
+		if slices.ContainsFunc(reported, func(o Finding) bool { return o.Message == f.Field+": "+f.Message }) {
 			continue
 		}
 		f.Message += fmt.Sprintf(" (as the policies schedule %s)", of)

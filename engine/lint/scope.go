@@ -43,15 +43,15 @@ func weightScope(r *v1alpha1.ReplicaScheduling, i int) scope {
 	return scope{spec.Child("replicaScheduling", "weights").Index(i), r.Weights[i].LocationSelector, r.Weights[i].ClusterSelector, nil}
 }
 
-func (s *scope) locationDemands() []demand {
-	return demands(s.path.Child("locationSelector"), s.locations)
+func (s *scope) locationRequirements() []requirement {
+	return requirements(s.path.Child("locationSelector"), s.locations)
 }
 
-func (s *scope) clusterDemands() []demand {
+func (s *scope) clusterRequirements() []requirement {
 	if s.clusters == nil {
 		return nil
 	}
-	return demands(s.path.Child("clusterSelector", "labelSelector"), s.clusters.LabelSelector)
+	return requirements(s.path.Child("clusterSelector", "labelSelector"), s.clusters.LabelSelector)
 }
 
 func (s *scope) names() []string {

@@ -11,48 +11,48 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// demand is one requirement of a label selector, with its path.
-type demand struct {
+// requirement is one requirement of a label selector, with its path.
+type requirement struct {
 	path     *field.Path
 	key      string
 	operator metav1.LabelSelectorOperator
 	values   []string
 }
 
-// valueAt returns the path of a value of the demand.
-func (d demand) valueAt(i int) *field.Path {
+// valueAt returns the path of a value of the requirement.
+func (d requirement) valueAt(i int) *field.Path {
 	if strings.HasSuffix(d.path.String(), "["+d.key+"]") {
 		return d.path
 	}
 	return d.path.Child("values").Index(i)
 }
 
-// excludes reports whether an object without the key meets the demand.
-func (d demand) excludes() bool {
+// excludes reports whether an object without the key meets the requirement.
+func (d requirement) excludes() bool {
 	return d.operator == metav1.LabelSelectorOpNotIn || d.operator == metav1.LabelSelectorOpDoesNotExist
 }
 
-// demands returns the requirements of a selector: matchLabels by key, then matchExpressions.
-func demands(path *field.Path, s *metav1.LabelSelector) (all []demand) {
+// requirements returns the requirements of a selector: matchLabels by key, then matchExpressions.
+func requirements(path *field.Path, s *metav1.LabelSelector) (all []requirement) {
 	if s == nil {
 		return nil
 	}
 	for _, key := range sets.List(sets.KeySet(s.MatchLabels)) {
-		all = append(all, demand{path.Child("matchLabels").Key(key), key, metav1.LabelSelectorOpIn, []string{s.MatchLabels[key]}})
+		all = append(all, requirement{path.Child("matchLabels").Key(key), key, metav1.LabelSelectorOpIn, []string{s.MatchLabels[key]}})
 	}
 	for i, e := range s.MatchExpressions {
-		all = append(all, demand{path.Child("matchExpressions").Index(i), e.Key, e.Operator, e.Values})
+		all = append(all, requirement{path.Child("matchExpressions").Index(i), e.Key, e.Operator, e.Values})
 	}
 	return all
 }
 
-// contradictions reports each demand of a selector that no label can meet together with an earlier one.
-func contradictions(all []demand, report *report) {
+// contradictions reports each requirement of a selector that no label can meet together with an earlier one.
+func contradictions(all []requirement, report *report) {
 	type state struct {
 		// in are the remaining values, nil for all; not are the excluded ones.
 		in, not        sets.Set[string]
 		absent, exists bool
-		last           demand
+		last           requirement
 	}
 	states := map[string]*state{}
 	for _, d := range all {
@@ -91,7 +91,7 @@ func contradictions(all []demand, report *report) {
 
 // unknown reports keys and values that no object of a fleet has, given the values of each key. If a demand excludes them, or lists them
 // besides existing ones, only likely misspellings are reported: naming something that does not exist yet is prudent.
-func unknown(all []demand, what string, keys []string, values map[string][]string, report *report) {
+func unknown(all []requirement, what string, keys []string, values map[string][]string, report *report) {
 	for _, d := range all {
 		if known := values[d.key]; len(known) == 0 {
 			if !d.excludes() || spelling.Typo(d.key, keys) != "" {

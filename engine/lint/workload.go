@@ -35,7 +35,7 @@ var workloads = []check[Workload]{
 	{Warning, "unknown_resource", unknownResources},
 	{Warning, "too_large", tooLarge},
 	{Warning, "no_node", noNode},
-	{Warning, "not_looked_at", notLookedAt},
+	{Warning, "not_looked_at", notEvaluated},
 	{Warning, "annotation", workloadAnnotations},
 	{Error, "delivery_annotation", deliveryAnnotations},
 }
@@ -333,10 +333,10 @@ var (
 		"nodeName", "affinity.podAffinity", "affinity.podAntiAffinity", "topologySpreadConstraints",
 		"schedulerName", "priorityClassName", "runtimeClassName", "resourceClaims",
 	}
-	untold = []string{"nodeSelector", "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"}
+	unreported = []string{"nodeSelector", "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"}
 )
 
-func notLookedAt(o Workload, w *Workspace, report *report) {
+func notEvaluated(o Workload, w *Workspace, report *report) {
 	var first *field.Path
 	var names []string
 	found := func(at *field.Path, name string) {
@@ -347,7 +347,7 @@ func notLookedAt(o Workload, w *Workspace, report *report) {
 			names = append(names, name)
 		}
 	}
-	told := slices.ContainsFunc(w.Fleet.Clusters, func(c *snapshot.Cluster) bool { return c.Nodes != nil })
+	reported := slices.ContainsFunc(w.Fleet.Clusters, func(c *snapshot.Cluster) bool { return c.Nodes != nil })
 	instead := ""
 	for _, t := range templates(o) {
 		path, spec := t.spec()
@@ -355,8 +355,8 @@ func notLookedAt(o Workload, w *Workspace, report *report) {
 			value, _, _ := unstructured.NestedFieldNoCopy(spec, strings.Split(name, ".")...)
 			return !isEmpty(value) && value != corev1.DefaultSchedulerName
 		}
-		for _, name := range untold {
-			if !told && has(name) {
+		for _, name := range unreported {
+			if !reported && has(name) {
 				found(path.Child(name), name)
 				instead = ", or have the agents of clusters tell of their nodes (status.nodeGroups): then nodeSelector, required node affinity and tolerations are matched with them"
 			}

@@ -15,7 +15,7 @@ func (s *Summary) Have(p *Pods) bool {
 	if s == nil || s.Incomplete {
 		return true
 	}
-	p = p.told(s)
+	p = p.reported(s)
 	return slices.ContainsFunc(s.Groups, func(g Group) bool { return p.selects(&g) && p.untolerated(&g) == nil })
 }
 
@@ -28,7 +28,7 @@ func (s *Summary) Count(w *Wishes) (running, usable int64, known bool) {
 	}
 	all := slices.Clone(w.Pods())
 	for i := range all {
-		all[i] = *all[i].told(s)
+		all[i] = *all[i].reported(s)
 	}
 	for i := range s.Groups {
 		g := &s.Groups[i]
@@ -64,29 +64,29 @@ func (p *Pods) untolerated(g *Group) (taints []*corev1.Taint) {
 	return taints
 }
 
-// told returns the pods' requirements, reduced to labels that the cluster reports.
-func (p *Pods) told(s *Summary) *Pods {
-	if len(s.OmittedLabels) == 0 || !p.reads(func(key string) bool { return !s.tells(key) }) {
+// reported returns the pods' requirements, reduced to labels that the cluster reports.
+func (p *Pods) reported(s *Summary) *Pods {
+	if len(s.OmittedLabels) == 0 || !p.reads(func(key string) bool { return !s.reports(key) }) {
 		return p
 	}
-	told := &Pods{path: p.path, selector: maps.Clone(p.selector), tolerations: p.tolerations}
-	maps.DeleteFunc(told.selector, func(key, _ string) bool { return !s.tells(key) })
+	reported := &Pods{path: p.path, selector: maps.Clone(p.selector), tolerations: p.tolerations}
+	maps.DeleteFunc(reported.selector, func(key, _ string) bool { return !s.reports(key) })
 	for _, term := range p.terms {
 		if len(term.MatchExpressions)+len(term.MatchFields) == 0 {
-			told.terms = append(told.terms, term) // it selects nothing
+			reported.terms = append(reported.terms, term) // it selects nothing
 			continue
 		}
 		term.MatchExpressions = slices.DeleteFunc(slices.Clone(term.MatchExpressions), func(r corev1.NodeSelectorRequirement) bool {
-			return !s.tells(r.Key)
+			return !s.reports(r.Key)
 		})
 		if len(term.MatchExpressions)+len(term.MatchFields) == 0 {
-			told.terms = nil // any node may be what the term selects
+			reported.terms = nil // any node may be what the term selects
 			break
 		}
-		told.terms = append(told.terms, term)
+		reported.terms = append(reported.terms, term)
 	}
-	told.compile()
-	return told
+	reported.compile()
+	return reported
 }
 
 // reads reports whether pods ask for a label of some kind.
@@ -115,7 +115,7 @@ type Lack struct {
 // Lacking explains why pods for which a cluster does not Have a node cannot run there, based on the closest groups:
 // those that are selected, those with the labels of the node selector, or all.
 func (s *Summary) Lacking(p *Pods) Lack {
-	p = p.told(s)
+	p = p.reported(s)
 	labelled := &Pods{selector: p.selector}
 	labelled.compile()
 	var tainted []*corev1.Taint

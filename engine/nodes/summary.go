@@ -81,8 +81,8 @@ func Union(all []*Summary) *Summary {
 	return u
 }
 
-// tells reports whether the values of a label are reported.
-func (s *Summary) tells(key string) bool {
+// reports reports whether the values of a label are reported.
+func (s *Summary) reports(key string) bool {
 	return !slices.Contains(s.OmittedLabels, key) &&
 		(!slices.Contains(s.OmittedLabels, v1alpha1.AllNodeLabels) || slices.ContainsFunc(s.Groups, func(g Group) bool {
 			_, found := g.Labels[key]

@@ -96,23 +96,23 @@ func forWorkload(err error, name string) Errors {
 
 // WasInForce reports whether ConfigMaps record that the set is in force, in the status that the controller writes.
 func (s *Set) WasInForce(configMaps []*corev1.ConfigMap) bool {
-	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Digest == s.digest })
+	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return writtenStatusOf(c).Digest == s.digest })
 }
 
 // WasShadow reports whether ConfigMaps record there that the set is evaluated as the shadow policies.
 func (s *Set) WasShadow(configMaps []*corev1.ConfigMap) bool {
-	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Shadow == s.digest })
+	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return writtenStatusOf(c).Shadow == s.digest })
 }
 
-// told is the part of that status that is read back.
-type told struct {
+// writtenStatus is the part of that status that is read back.
+type writtenStatus struct {
 	Digest string `json:"digest"`
 	Shadow string `json:"shadow"`
 }
 
-func toldOf(c *corev1.ConfigMap) (status told) {
+func writtenStatusOf(c *corev1.ConfigMap) (status writtenStatus) {
 	if json.Unmarshal([]byte(c.Annotations[v1alpha1.AnnotationPolicyStatus]), &status) != nil {
-		return told{}
+		return writtenStatus{}
 	}
 	return status
 }

@@ -18,7 +18,7 @@ type Explanation struct {
 func Explain(row *snapshot.Row, a Asked, weights Weights) []Explanation {
 	score := Of(row, a, weights)
 	var explanations []Explanation
-	for _, f := range weights.Told() {
+	for _, f := range weights.Shown() {
 		explanations = append(explanations, Explanation{
 			Factor: f.String(), Score: score.Factors[f], Weight: weights.Factors[f], Because: factors[f].because(row, &a),
 		})

@@ -79,12 +79,12 @@ type Weights struct {
 	Scores []ScoreWeight
 }
 
-// Told returns the factors to report: those that have a built-in weight, and others with a weight above 0.
-func (w *Weights) Told() (told []Factor) {
+// Shown returns the factors to report: those that have a built-in weight, and others with a weight above 0.
+func (w *Weights) Shown() (shown []Factor) {
 	for f := range Factor(NumFactors) {
 		if f < numPlanned || w.Factors[f] > 0 {
-			told = append(told, f)
+			shown = append(shown, f)
 		}
 	}
-	return told
+	return shown
 }

@@ -43,7 +43,7 @@ func summaryOf(all []*corev1.Node, rules NodeRules) *nodeSummary {
 	for _, n := range all {
 		u.setNode(nodeOf(n, nil))
 	}
-	return u.figures().told
+	return u.figures().summary
 }
 
 // text is for example "2 disk=ssd gpu:NoSchedule; 1 disk=hdd; 3 more groups; not told a, b".
@@ -258,7 +258,7 @@ func TestNodesAreSummarizedOnce(t *testing.T) {
 	u := newUsage()
 	set := func(changes ...func(*corev1.Node)) *nodeSummary {
 		u.setNode(nodeOf(testNode("a", append(changes, having("pods", "10"))...), nil))
-		return u.figures().told
+		return u.figures().summary
 	}
 	first := set(labelled("disk", "ssd"))
 	if set(labelled("disk", "ssd"), having("cpu", "3")) != first {
@@ -268,12 +268,12 @@ func TestNodesAreSummarizedOnce(t *testing.T) {
 		"a label": {labelled("disk", "hdd")}, "a taint": {labelled("disk", "ssd"), taintedBy("a", "", corev1.TaintEffectNoSchedule)}, "cordoned": {labelled("disk", "ssd"), cordoned},
 	} {
 		set(labelled("disk", "ssd"))
-		if before := u.figures().told; set(changes...).same(before) {
+		if before := u.figures().summary; set(changes...).same(before) {
 			t.Errorf("%s makes no difference", name)
 		}
 	}
 	u.deleteNode("a")
-	if told := u.figures().told; len(told.groups) > 0 {
+	if told := u.figures().summary; len(told.groups) > 0 {
 		t.Error("a node that is gone is told")
 	}
 }

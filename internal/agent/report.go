@@ -59,7 +59,7 @@ func (r *report) writeTo(registration *v1alpha1.ClusterRegistration) {
 		nodes := f.nodes
 		status.Nodes = &nodes
 		status.Allocatable, status.Allocated, status.LargestFree = f.allocatable, f.allocated, f.largestFree
-		status.NodeGroups, status.OmittedNodeGroups, status.OmittedNodeLabels = f.told.groups, f.told.omittedGroups, f.told.omittedLabels
+		status.NodeGroups, status.OmittedNodeGroups, status.OmittedNodeLabels = f.summary.groups, f.summary.omittedGroups, f.summary.omittedLabels
 	}
 	for _, c := range r.conditions {
 		condition := *c
@@ -86,7 +86,7 @@ func (r *report) material(before *report, percent float64) bool {
 	if f == nil || g == nil {
 		return f != g
 	}
-	return f.nodes != g.nodes || !f.told.same(g.told) || !equal(f.allocatable, g.allocatable) || !slices.EqualFunc(f.workloads, g.workloads, sameWorkload) ||
+	return f.nodes != g.nodes || !f.summary.same(g.summary) || !equal(f.allocatable, g.allocatable) || !slices.EqualFunc(f.workloads, g.workloads, sameWorkload) ||
 		moved(f.allocated, g.allocated, f.allocatable, percent) || moved(f.largestFree, g.largestFree, f.allocatable, percent)
 }
 

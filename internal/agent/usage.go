@@ -28,12 +28,12 @@ type usage struct {
 	pods  map[string]*pod
 	nodes map[unique.Handle[string]]*bucket
 	// workloads sums the pods that are included in allocated.
-	workloads map[unique.Handle[types.UID]]*demand
+	workloads map[unique.Handle[types.UID]]*podRequests
 	// volumes is the total capacity for PersistentVolumes in bytes; 0 if unknown.
 	volumes int64
 	// rules select what is reported of nodes; told is what is reported of them, nil if they have changed since.
 	rules NodeRules
-	told  *nodeSummary
+	summary  *nodeSummary
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
@@ -45,8 +45,8 @@ type bucket struct {
 	requested sums
 }
 
-// demand is the total requests of one workload's pods.
-type demand struct {
+// podRequests is the total requests of one workload's pods.
+type podRequests struct {
 	pods      int
 	requested sums
 }
@@ -58,7 +58,7 @@ func newUsage() *usage {
 	return &usage{
 		pods:      map[string]*pod{},
 		nodes:     map[unique.Handle[string]]*bucket{},
-		workloads: map[unique.Handle[types.UID]]*demand{},
+		workloads: map[unique.Handle[types.UID]]*podRequests{},
 		problems:  map[string][]string{},
 	}
 }
@@ -126,7 +126,7 @@ func (u *usage) deleteNode(key string) bool {
 // exchange replaces the node of a bucket and recounts its pods, since what they count for depends on the node.
 func (u *usage) exchange(name unique.Handle[string], b *bucket, n *node) {
 	if b.node == nil || n == nil || !b.node.traits.same(n.traits) {
-		u.told = nil
+		u.summary = nil
 	}
 	for _, p := range b.pods {
 		u.count(name, b, p, -1)
@@ -148,10 +148,10 @@ func (u *usage) count(name unique.Handle[string], b *bucket, p *pod, sign int64)
 	if name == unbound {
 		counted = !p.absurd // a pod with such a request is never bound
 	}
-	var d *demand
+	var d *podRequests
 	if counted && p.workload != noWorkload {
 		if d = u.workloads[p.workload]; d == nil {
-			d = &demand{}
+			d = &podRequests{}
 			u.workloads[p.workload] = d
 		}
 		if d.pods += int(sign); d.pods == 0 {
@@ -203,8 +203,8 @@ type figures struct {
 	// because counts the unusable nodes by state.
 	because map[state]int
 
-	// told is what is reported of the labels and taints of nodes.
-	told *nodeSummary
+	// summary is what is reported of the labels and taints of nodes.
+	summary *nodeSummary
 
 	// pods counts the pods that are included in allocated. workloads are the workloads of these pods, as far as listed.
 	pods      int
@@ -269,7 +269,7 @@ func (u *usage) figures() *figures {
 	}
 	f.resources(have, asked, offered, free)
 	f.listWorkloads(u.workloads)
-	f.told = u.nodeSummary()
+	f.summary = u.nodeSummary()
 	for _, about := range slices.Sorted(maps.Keys(u.problems)) {
 		for _, problem := range u.problems[about] {
 			if f.problems++; f.problems <= maxExamples {
@@ -282,16 +282,16 @@ func (u *usage) figures() *figures {
 
 // nodeSummary returns the summary of the nodes, computed once until they change.
 func (u *usage) nodeSummary() *nodeSummary {
-	if u.told == nil {
+	if u.summary == nil {
 		var all []group
 		for _, b := range u.nodes {
 			if b.node != nil && b.node.traits != nil {
 				all = append(all, group{*b.node.traits, 1})
 			}
 		}
-		u.told = summarize(all, &u.rules)
+		u.summary = summarize(all, &u.rules)
 	}
-	return u.told
+	return u.summary
 }
 
 // resources fills the three lists with the same resources: those that nodes have and those that pods request.
@@ -322,10 +322,10 @@ func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bo
 }
 
 // listWorkloads lists workloads by UID, as many as fit into the object.
-func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) {
+func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*podRequests) {
 	type entry struct {
 		uid    types.UID
-		demand *demand
+		podRequests *podRequests
 	}
 	all := make([]entry, 0, len(workloads))
 	for uid, d := range workloads {
@@ -335,8 +335,8 @@ func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) 
 	room := maxWorkloadBytes
 	for _, e := range all[:min(len(all), maxWorkloads)] {
 		room -= len(`{"uid":"","requests":{}},`) + len(e.uid)
-		requests := make(corev1.ResourceList, len(e.demand.requested))
-		for _, s := range e.demand.requested {
+		requests := make(corev1.ResourceList, len(e.podRequests.requested))
+		for _, s := range e.podRequests.requested {
 			name, q := s.name.Value(), capacity.Quantity(string(s.name.Value()), amountOf(s.total))
 			requests[name] = q
 			room -= len(`"":"",`) + len(name) + len(q.String())

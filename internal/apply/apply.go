@@ -71,8 +71,8 @@ type Applier struct {
 	works        dynamic.ResourceInterface
 	metrics      *metrics
 	own          labels.Set
-	// news receives an element when the state has changed.
-	news chan struct{}
+	// changed receives an element when the state has changed.
+	changed chan struct{}
 
 	mu       sync.Mutex
 	state    state
@@ -98,7 +98,7 @@ type statusWrite struct {
 
 // New returns an applier, which delivers once it is run.
 func New(c Config) (*Applier, error) {
-	a := &Applier{Config: c, metrics: newMetrics(c.Registry), news: make(chan struct{}, 1), writes: map[string]*statusWrite{}}
+	a := &Applier{Config: c, metrics: newMetrics(c.Registry), changed: make(chan struct{}, 1), writes: map[string]*statusWrite{}}
 	configure := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
 		config.UserAgent, config.QPS, config.WarningHandler = userAgent, -1, rest.NoWarnings{} // the number of concurrent requests is bounded instead
@@ -155,7 +155,7 @@ func (a *Applier) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.news:
+		case <-a.changed:
 		case <-timer.C:
 		}
 		started := time.Now()
@@ -211,7 +211,7 @@ func (a *Applier) update(change func(*state) bool) {
 
 func (a *Applier) signal() {
 	select {
-	case a.news <- struct{}{}:
+	case a.changed <- struct{}{}:
 	default: // one is pending already
 	}
 }
@@ -276,9 +276,9 @@ func (a *Applier) run(ctx context.Context, do action) {
 	case do.confirm != "":
 		_, err = a.works.Get(requesting, do.confirm, metav1.GetOptions{})
 		end = func(now time.Time) { a.state.confirmed(do.confirm, isGone(err, do.confirm), now) }
-	case do.look:
+	case do.readEvents:
 		warning := a.warning(requesting, do.live)
-		end = func(now time.Time) { a.state.looked(do.id, warning, now) }
+		end = func(now time.Time) { a.state.eventsRead(do.id, warning, now) }
 	default:
 		var applied *live
 		applied, err = a.request(requesting, do)
@@ -313,7 +313,7 @@ func (a *Applier) log(ctx context.Context, do action, err error) {
 			log.Info("A Work is not seen any more, and the server does not confirm that it is gone: what it had is left as it is", "work", do.confirm, "err", err)
 		}
 		return
-	case do.look:
+	case do.readEvents:
 		return
 	case do.wanted == nil:
 		verb = "remove"

@@ -62,7 +62,7 @@ func (s *state) begin(do action) {
 	m := s.memoryOf(do.id)
 	m.running = true
 	switch d := s.wanted[do.id]; {
-	case do.look:
+	case do.readEvents:
 	case do.wanted != nil:
 		m.tried, m.wanted = do.wanted.manifest.Revision, do.wanted
 	case d != nil: // another object of its name is removed first
@@ -108,8 +108,8 @@ func (s *state) confirmed(work string, gone bool, now time.Time) {
 	}
 }
 
-// looked records what the events about a workload without pods report.
-func (s *state) looked(key id, warning string, now time.Time) {
+// eventsRead records what the events about a workload without pods report.
+func (s *state) eventsRead(key id, warning string, now time.Time) {
 	m := s.memoryOf(key)
 	m.running, m.asked, m.event = false, now, warning
 }
@@ -125,6 +125,6 @@ func backoff(failures int, transient bool) time.Duration {
 // isUncertain reports whether a request may have been carried out although it failed.
 func isUncertain(err error) bool {
 	status := apierrors.APIStatus(nil)
-	var told *refusal
-	return !errors.As(err, &status) && !errors.As(err, &told) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
+	var refused *refusal
+	return !errors.As(err, &status) && !errors.As(err, &refused) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
 }

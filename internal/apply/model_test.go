@@ -152,10 +152,10 @@ func (m *model) act() int {
 		m.agent.begin(do)
 	}
 	for _, do := range actions {
-		if do.confirm == "" && !do.look {
+		if do.confirm == "" && !do.readEvents {
 			m.request(do)
-		} else if do.look {
-			m.agent.looked(do.id, "", m.now)
+		} else if do.readEvents {
+			m.agent.eventsRead(do.id, "", m.now)
 		}
 	}
 	for _, status := range m.agent.statuses() {

@@ -60,8 +60,8 @@ type action struct {
 	scaled bool
 	// again is set after failures.
 	again bool
-	// look is set if only the events about the object are to be read.
-	look bool
+	// readEvents is set if only the events about the object are to be read.
+	readEvents bool
 }
 
 // namespaceKind is the kind of the namespaces that the agent makes.
@@ -288,7 +288,7 @@ func (p *planner) object(d *wanted, turn bool) {
 			return
 		}
 	case m.uid == l.uid && m.revision == l.revision && m.owned == l.owned && (!scaled || !l.ownsReplicas):
-		p.look(d, l, m)
+		p.readEvents(d, l, m)
 		p.settle(m)
 		return
 	default:
@@ -301,24 +301,24 @@ func (p *planner) object(d *wanted, turn bool) {
 	p.try(m, d.manifest.Revision, action{id: d.id, resource: d.kind.resource, wanted: d, live: l, scaled: scaled})
 }
 
-// lookEvery is how often the events about a workload without pods are read.
-const lookEvery = 15 * time.Second
+// readEventsEvery is how often the events about a workload without pods are read.
+const readEventsEvery = 15 * time.Second
 
-// look plans to read the events about a workload that wants pods and has none: its controller reports there, and often nowhere else, why it
+// readEvents plans to read the events about a workload that wants pods and has none: its controller reports there, and often nowhere else, why it
 // cannot create them.
-func (p *planner) look(d *wanted, l *live, m *memory) {
+func (p *planner) readEvents(d *wanted, l *live, m *memory) {
 	if d.manifest.WorkloadUID == "" || l.health != v1alpha1.HealthInProgress || l.complaint != "" || p.pods.any(d.manifest.WorkloadUID, d.namespace) {
 		m.event, m.asked = "", time.Time{}
 		return
 	}
 	if m.asked.IsZero() {
-		m.asked = p.now.Add(2*time.Second - lookEvery) // most have pods soon
+		m.asked = p.now.Add(2*time.Second - readEventsEvery) // most have pods soon
 	}
-	if due := m.asked.Add(lookEvery); p.now.Before(due) {
+	if due := m.asked.Add(readEventsEvery); p.now.Before(due) {
 		p.at(due)
 		return
 	}
-	p.actions = append(p.actions, action{id: d.id, live: l, look: true, again: true})
+	p.actions = append(p.actions, action{id: d.id, live: l, readEvents: true, again: true})
 }
 
 // settle forgets changes by others once they have stopped.

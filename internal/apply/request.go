@@ -252,9 +252,9 @@ var eventResource = schema.GroupVersionResource{Version: "v1", Resource: "events
 
 // explain describes for the owner of an object why a request has failed; empty if the object is not the cause.
 func explain(err error) string {
-	var told *refusal
-	if errors.As(err, &told) {
-		return told.text
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused.text
 	}
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) || isTransient(err) {
@@ -271,8 +271,8 @@ func explain(err error) string {
 func isTransient(err error) bool {
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {
-		var told *refusal
-		return !errors.As(err, &told)
+		var refused *refusal
+		return !errors.As(err, &refused)
 	}
 	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) ||
 		apierrors.IsConflict(err) || apierrors.IsUnauthorized(err)

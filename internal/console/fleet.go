@@ -16,8 +16,8 @@ func (v *view) fleet(w *manifest.Workspace) *Fleet {
 	name := w.Name.String()
 	f := &Fleet{Shown: v.shown(w), Clusters: []Cluster{}, Changes: []Event{}}
 	placed, nearest := map[string]int{}, map[string]int{}
-	for i := range v.standings {
-		if s := &v.standings[i]; s.Workspace == name {
+	for i := range v.statuses {
+		if s := &v.statuses[i]; s.Workspace == name {
 			for _, c := range s.Clusters {
 				placed[c.Name]++
 			}

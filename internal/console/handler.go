@@ -344,7 +344,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	told := ""
+	sent := ""
 	for {
 		s := m.state()
 		if s.view == nil { // the caller may not see it any more
@@ -352,12 +352,12 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 		}
 		switch {
 		case s.behind != nil:
-			told = ""
+			sent = ""
 			body, _ := json.Marshal(s.behind) // has texts and a time
 			_, err = fmt.Fprintf(w, "event: behind\ndata: %s\n\n", body)
-		case s.view.version != told:
-			told = s.view.version
-			_, err = fmt.Fprintf(w, "event: changed\nid: %[1]s\ndata: {\"version\":%[1]q}\n\n", told)
+		case s.view.version != sent:
+			sent = s.view.version
+			_, err = fmt.Fprintf(w, "event: changed\nid: %[1]s\ndata: {\"version\":%[1]q}\n\n", sent)
 		default:
 			_, err = io.WriteString(w, ": still here\n\n")
 		}

@@ -17,13 +17,13 @@ func Live(r *live.Reader) Source { return followed{r} }
 type followed struct{ *live.Reader }
 
 // Follow implements Source.
-func (f followed) Follow(ctx context.Context, tell func(Reading)) {
+func (f followed) Follow(ctx context.Context, report func(Reading)) {
 	f.Reader.Follow(ctx, func(r *live.Reading, err error) {
-		told := Reading{Workspaces: r.Workspaces, About: r.About, At: time.Now(), Problems: r.Notes, Err: err}
+		reading := Reading{Workspaces: r.Workspaces, About: r.About, At: time.Now(), Problems: r.Notes, Err: err}
 		if err := manifest.Join(r.Wrong); err != nil {
-			told.Problems = append(told.Problems, strings.Split(err.Error(), "\n")...)
+			reading.Problems = append(reading.Problems, strings.Split(err.Error(), "\n")...)
 		}
-		told.Denied = apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err)
-		tell(told)
+		reading.Denied = apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err)
+		report(reading)
 	})
 }

@@ -58,7 +58,7 @@ func (r *record) add(before, after *view) {
 }
 
 func clusterEvents(before, after *view, workspace string) (events []Event) {
-	tell := func(cluster, format string, args ...any) {
+	add := func(cluster, format string, args ...any) {
 		events = append(events, Event{At: after.at, Kind: "cluster", Text: fmt.Sprintf(format, args...), Cluster: cluster})
 	}
 	known := map[string]*simulation.ClusterLoad{}
@@ -76,46 +76,46 @@ func clusterEvents(before, after *view, workspace string) (events []Event) {
 		delete(known, c.Name)
 		switch {
 		case was == nil:
-			tell(c.Name, "Cluster %s is registered", c.Name)
+			add(c.Name, "Cluster %s is registered", c.Name)
 			continue
 		case was.Row.Lost() != c.Row.Lost() && c.Row.Lost():
-			tell(c.Name, "Cluster %s is lost", c.Name)
+			add(c.Name, "Cluster %s is lost", c.Name)
 		case was.Ready != c.Ready:
-			tell(c.Name, "Cluster %s: Ready is %s, was %s", c.Name, c.Ready, was.Ready)
+			add(c.Name, "Cluster %s: Ready is %s, was %s", c.Name, c.Ready, was.Ready)
 		}
 		switch {
 		case c.Draining && !was.Draining:
-			tell(c.Name, "Cluster %s is being drained", c.Name)
+			add(c.Name, "Cluster %s is being drained", c.Name)
 		case c.SchedulingDisabled && !was.SchedulingDisabled:
-			tell(c.Name, "Cluster %s is cordoned", c.Name)
+			add(c.Name, "Cluster %s is cordoned", c.Name)
 		case !c.SchedulingDisabled && was.SchedulingDisabled:
-			tell(c.Name, "Cluster %s takes workloads again", c.Name)
+			add(c.Name, "Cluster %s takes workloads again", c.Name)
 		}
 		if c.Overcommitted() && !was.Overcommitted() {
-			tell(c.Name, "Cluster %s is overcommitted", c.Name)
+			add(c.Name, "Cluster %s is overcommitted", c.Name)
 		}
 		if !maps.Equal(c.Allocatable, was.Allocatable) {
-			tell(c.Name, "Cluster %s has another size", c.Name)
+			add(c.Name, "Cluster %s has another size", c.Name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		tell(name, "Cluster %s is not registered any more", name)
+		add(name, "Cluster %s is not registered any more", name)
 	}
 	return events
 }
 
 func (r *record) workloadEvents(before, after *view, workspace string) (events []Event) {
-	tell := func(of simulation.Workload, kind, format string, args ...any) {
+	add := func(of simulation.Workload, kind, format string, args ...any) {
 		events = append(events, Event{At: after.at, Kind: kind, Text: of.String() + " " + fmt.Sprintf(format, args...), Workload: &of})
 	}
-	known := map[simulation.Workload]*simulation.Standing{}
-	for i := range before.standings {
-		if s := &before.standings[i]; s.Workspace == workspace {
+	known := map[simulation.Workload]*simulation.WorkloadStatus{}
+	for i := range before.statuses {
+		if s := &before.statuses[i]; s.Workspace == workspace {
 			known[s.Name()] = s
 		}
 	}
-	for i := range after.standings {
-		s := &after.standings[i]
+	for i := range after.statuses {
+		s := &after.statuses[i]
 		if s.Workspace != workspace {
 			continue
 		}
@@ -131,19 +131,19 @@ func (r *record) workloadEvents(before, after *view, workspace string) (events [
 		switch {
 		case left && len(to) == 0:
 			r.totals[workspace].moved++
-			tell(s.Name(), "waiting", "has lost %s and waits", strings.Join(from, ", "))
+			add(s.Name(), "waiting", "has lost %s and waits", strings.Join(from, ", "))
 		case left:
 			r.totals[workspace].moved++
-			tell(s.Name(), "moved", "goes from %s to %s", strings.Join(from, ", "), strings.Join(to, ", "))
+			add(s.Name(), "moved", "goes from %s to %s", strings.Join(from, ", "), strings.Join(to, ", "))
 		case got:
 			r.totals[workspace].placed++
-			tell(s.Name(), "placed", "is placed on %s", strings.Join(to, ", "))
+			add(s.Name(), "placed", "is placed on %s", strings.Join(to, ", "))
 		case was == nil && s.Placement != "":
-			tell(s.Name(), "waiting", "is new and waits")
+			add(s.Name(), "waiting", "is new and waits")
 		}
 	}
 	for _, of := range slices.SortedFunc(maps.Keys(known), func(a, b simulation.Workload) int { return strings.Compare(a.String(), b.String()) }) {
-		tell(of, "removed", "is gone")
+		add(of, "removed", "is gone")
 	}
 	return events
 }
@@ -160,8 +160,8 @@ func names(clusters []engine.Choice) []string {
 // point adds a point, unless the last one is recent: that is replaced.
 func (r *record) point(v *view, workspace string) {
 	p := point{at: v.at, placed: r.totals[workspace].placed, moves: r.totals[workspace].moved, use: map[string]float64{}}
-	for i := range v.standings {
-		if s := &v.standings[i]; s.Workspace == workspace && len(s.Clusters) > 0 {
+	for i := range v.statuses {
+		if s := &v.statuses[i]; s.Workspace == workspace && len(s.Clusters) > 0 {
 			p.running++
 		}
 	}

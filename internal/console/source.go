@@ -11,8 +11,8 @@ import (
 
 // Source is where workspaces are read from.
 type Source interface {
-	// Follow reads the workspaces and tells of them, at once and whenever they have changed, until ctx ends.
-	Follow(ctx context.Context, tell func(Reading))
+	// Follow reads the workspaces and reports them, at once and whenever they have changed, until ctx ends.
+	Follow(ctx context.Context, report func(Reading))
 }
 
 // Where workspaces are read from.

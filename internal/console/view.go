@@ -25,7 +25,7 @@ type view struct {
 	simulated bool
 	problems  []string
 	top       *simulation.Top
-	standings []simulation.Standing
+	statuses []simulation.WorkloadStatus
 	// rows list the workloads of each workspace that is shown. They are made when they are first asked for: each key of a search asks.
 	rows map[*manifest.Workspace]func() []row
 	// table is where policies are tried.
@@ -50,7 +50,7 @@ func newView(ctx context.Context, version string, r Reading, simulate bool) (*vi
 	if v.top, err = s.Top(ctx); err != nil {
 		return nil, err
 	}
-	if v.standings, err = s.Standings(ctx); err != nil {
+	if v.statuses, err = s.WorkloadStatuses(ctx); err != nil {
 		return nil, err
 	}
 	v.rows = map[*manifest.Workspace]func() []row{}

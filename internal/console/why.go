@@ -16,11 +16,11 @@ import (
 )
 
 // find returns the one workload of a kind, namespace and name.
-func (v *view) find(w *manifest.Workspace, kind, namespace, name string) (*simulation.Standing, error) {
+func (v *view) find(w *manifest.Workspace, kind, namespace, name string) (*simulation.WorkloadStatus, error) {
 	kind, group, _ := strings.Cut(kind, ".")
-	var found *simulation.Standing
-	for i := range v.standings {
-		s := &v.standings[i]
+	var found *simulation.WorkloadStatus
+	for i := range v.statuses {
+		s := &v.statuses[i]
 		if s.Workspace != w.Name.String() || s.GetNamespace() != namespace || s.GetName() != name || !strings.EqualFold(s.GetKind(), kind) ||
 			group != "" && group != s.GroupVersionKind().Group {
 			continue
@@ -37,7 +37,7 @@ func (v *view) find(w *manifest.Workspace, kind, namespace, name string) (*simul
 }
 
 // decide places the workloads up to one, as kubectl placement explain does.
-func (v *view) decide(ctx context.Context, s *simulation.Standing) (*simulation.Decision, error) {
+func (v *view) decide(ctx context.Context, s *simulation.WorkloadStatus) (*simulation.Decision, error) {
 	sim, err := simulation.New(simulation.Options{Now: v.at, About: v.about})
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 // row is a workload in the list of its workspace, without its Requests, and the text that a search looks through.
 type row struct {
 	Workload
-	of   *simulation.Standing
+	of   *simulation.WorkloadStatus
 	text string
 }
 
@@ -35,8 +35,8 @@ func (v *view) list(w *manifest.Workspace) []row {
 	}
 	stored := storedIn(w)
 	all := []row{}
-	for i := range v.standings {
-		if s := &v.standings[i]; s.Workspace == name {
+	for i := range v.statuses {
+		if s := &v.statuses[i]; s.Workspace == name {
 			o := newWorkload(s, stored[s.Name()], queue[s.Name()])
 			o.Suspended = v.suspended(name, s.GetNamespace(), s.Placement)
 			all = append(all, row{o, s, o.text()})
@@ -57,7 +57,7 @@ func storedIn(w *manifest.Workspace) map[simulation.Workload]*v1alpha1.WorkloadD
 	return stored
 }
 
-func newWorkload(s *simulation.Standing, stored *v1alpha1.WorkloadDecision, waiting *simulation.Waiting) Workload {
+func newWorkload(s *simulation.WorkloadStatus, stored *v1alpha1.WorkloadDecision, waiting *simulation.Waiting) Workload {
 	o := Workload{
 		Workload: s.Name(), Placement: s.Placement, Priority: s.Priority, Clusters: s.Clusters, Asked: s.Asked, Group: s.Group,
 		WaitingReplicas: s.WaitingReplicas,
@@ -101,7 +101,7 @@ func newQueued(w *simulation.Waiting) *Queued {
 	}
 }
 
-func stateOf(s *simulation.Standing, o *Workload) State {
+func stateOf(s *simulation.WorkloadStatus, o *Workload) State {
 	switch {
 	case o.Error != "" && o.Placement != "":
 		return Failed

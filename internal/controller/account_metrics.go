@@ -68,7 +68,7 @@ func (a *accounts) Describe(to chan<- *prometheus.Desc) {
 func (a *accounts) Collect(to chan<- prometheus.Metric) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	tell := func(d *prometheus.Desc, value float64, labels ...string) {
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	for fleet, all := range a.of {
@@ -80,18 +80,18 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 			leftOut += len(resources) - most
 			for _, name := range resources[:most] {
 				of := append(slices.Clone(labels), name)
-				tell(accountUsed, inUnits(name, one.Promised.Get(name)), of...)
-				tell(accountReserved, inUnits(name, one.Reserved.Get(name)), of...)
+				send(accountUsed, inUnits(name, one.Promised.Get(name)), of...)
+				send(accountReserved, inUnits(name, one.Reserved.Get(name)), of...)
 				if quota, bounded := one.Quota[name]; bounded {
-					tell(accountQuota, inUnits(name, quota), of...)
+					send(accountQuota, inUnits(name, quota), of...)
 				}
 			}
 			share, _ := sharing.DominantShare(one.Promised, one.has)
-			tell(accountShare, float64(share)/1000, labels...)
-			tell(accountWaiting, float64(one.waiting), labels...)
+			send(accountShare, float64(share)/1000, labels...)
+			send(accountWaiting, float64(one.waiting), labels...)
 		}
-		tell(accountLeftOut, float64(leftOut), fleet.String())
-		tell(accountOmitted, float64(max(0, len(all)-maxAccounts)), fleet.String())
+		send(accountLeftOut, float64(leftOut), fleet.String())
+		send(accountOmitted, float64(max(0, len(all)-maxAccounts)), fleet.String())
 	}
 }
 

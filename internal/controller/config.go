@@ -56,13 +56,13 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 		current = c.written
 	}
 	updated := current.DeepCopy()
-	if told := w.suspendedInAll(placements); told != nil {
-		conditions.Set(updated, told)
+	if condition := w.suspendedInAll(placements); condition != nil {
+		conditions.Set(updated, condition)
 	} else {
 		conditions.Delete(updated, v1alpha1.SuspendedCondition)
 	}
-	if told := w.movesValid(conditions.Get(current, v1alpha1.MovesValidCondition)); told != nil {
-		conditions.Set(updated, told)
+	if condition := w.movesValid(conditions.Get(current, v1alpha1.MovesValidCondition)); condition != nil {
+		conditions.Set(updated, condition)
 	}
 	updated.Status.PolicyRollout = w.rollout.DeepCopy()
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {

@@ -68,8 +68,8 @@ func (w *workspace) lintScheduled(placements []*placementState) {
 		}
 		under, same := make(map[string][]lint.Finding, len(samples)), len(known.under) == len(samples)
 		for digest, s := range samples {
-			findings, told := known.under[digest]
-			if !told {
+			findings, present := known.under[digest]
+			if !present {
 				if same = false; linter == nil {
 					linter = w.linter()
 				}

@@ -15,7 +15,7 @@ import (
 // maxCandidates in all may stand in line for room on shared clusters: the engine leaves out those that could never have any. Workloads of a
 // kind differ in nothing that decisions depend on.
 const (
-	maxLookedAt   = 4096
+	maxScanned   = 4096
 	maxOfKind     = engine.MaxInLineEach
 	maxCandidates = 256
 )
@@ -71,9 +71,9 @@ func (p *pass) inLine() (waiting []engine.Request) {
 
 // mayStandInLine appends the first of the workloads that may stand in line.
 func (p *pass) mayStandInLine(items []*workItem, of *lines) []*workItem {
-	looked, most, ofKind := 0, len(items)+maxCandidates, map[string]int{}
+	scanned, most, ofKind := 0, len(items)+maxCandidates, map[string]int{}
 	for l := range of.each {
-		if looked++; looked > maxLookedAt || len(items) == most {
+		if scanned++; scanned > maxScanned || len(items) == most {
 			break
 		}
 		item := l.item

@@ -139,12 +139,12 @@ func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (su
 
 // annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is newly refused.
 func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, refused *map[types.UID]string, statusOf func(*corev1.ConfigMap) policyStatus, r *result) {
-	told := map[types.UID]string{}
+	refusals := map[types.UID]string{}
 	for _, configMap := range configMaps {
 		status := statusOf(configMap)
 		text := status.String()
 		if status.Error != nil {
-			told[configMap.UID] = text
+			refusals[configMap.UID] = text
 		}
 		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] == text {
 			continue
@@ -154,7 +154,7 @@ func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.C
 		}
 		r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, text))
 	}
-	*refused = told
+	*refused = refusals
 }
 
 // maxRefusedEvents bounds the events of one pass about refused policies, since these affect every placement of the workspace.

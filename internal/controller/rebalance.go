@@ -306,8 +306,8 @@ func (p *pass) unverified(m *planMove, d *v1alpha1.WorkloadDecision) string {
 		return "it is not gone from " + m.From + " yet"
 	}
 	if p.handOver != nil && p.delivering[m.To].Delivers {
-		if told := p.store.deliveries[m.key][m.To]; told.Health != v1alpha1.HealthCurrent {
-			return strings.TrimSuffix(fmt.Sprintf("it is not ready on %s yet: %s", m.To, told.Message), ": ")
+		if delivered := p.store.deliveries[m.key][m.To]; delivered.Health != v1alpha1.HealthCurrent {
+			return strings.TrimSuffix(fmt.Sprintf("it is not ready on %s yet: %s", m.To, delivered.Message), ": ")
 		}
 	}
 	return ""

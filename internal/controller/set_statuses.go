@@ -164,13 +164,13 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 }
 
 // stillFor reports whether the grant under which a workspace was reported may still be for it: it is not known which workspace that names.
-func (s *setReport) stillFor(told *v1alpha1.ClusterSetGrantStatus) bool {
-	i := slices.IndexFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return g.Name == told.Name })
+func (s *setReport) stillFor(reported *v1alpha1.ClusterSetGrantStatus) bool {
+	i := slices.IndexFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return g.Name == reported.Name })
 	if i < 0 || s.Grants[i].Workspace != nil {
 		return false
 	}
 	of := s.Spec.Grants[i].Workspace
-	return s.unresolved(of) != nil || of.Cluster == told.Cluster || of.Path != "" && of.Path == told.Path
+	return s.unresolved(of) != nil || of.Cluster == reported.Cluster || of.Path != "" && of.Path == reported.Path
 }
 
 // maxGrantMessage bounds the message of one grant.
@@ -426,7 +426,7 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 	all := w.fleets.sets(w.name, func(name string) capacity.Resources { return allocatable[name] })
 	kept := map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}
 	var charged []chargedAccount
-	told := map[logicalcluster.Name]string{}
+	reported := map[logicalcluster.Name]string{}
 	orphaned := func(name logicalcluster.Name) bool {
 		orphan := w.orphans[name]
 		return orphan != nil && orphan.stays
@@ -439,10 +439,10 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 		shown := o.sets[at]
 		report := setReport{Set: all[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved, orphaned: orphaned, homeless: w.fleet.homeless.Load()}
 		report.first = func(of logicalcluster.Name) bool {
-			if told[of] == "" {
-				told[of] = shown.Name
+			if reported[of] == "" {
+				reported[of] = shown.Name
 			}
-			return told[of] == shown.Name
+			return reported[of] == shown.Name
 		}
 		for _, name := range all[i].Clusters {
 			report.has = report.has.Add(allocatable[name])

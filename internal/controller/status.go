@@ -242,8 +242,8 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 	conditions.Set(placement, held)
 
-	if told := p.delivery.condition(); told != nil {
-		conditions.Set(placement, told)
+	if delivered := p.delivery.condition(); delivered != nil {
+		conditions.Set(placement, delivered)
 	} else {
 		conditions.Delete(placement, v1alpha1.DeliveredCondition)
 	}

@@ -170,7 +170,7 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 	d.limits = cmp.Or(d.limits, &defaultWorkLimits)
 	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
 	d.failures.begin(d.Now(), r)
-	defer d.tellKnown(r)
+	defer d.reportUnshown(r)
 	if err := d.load(ctx, shown); err != nil {
 		r.fail(fmt.Errorf("reading Works: %w", err))
 		return r
@@ -417,8 +417,8 @@ func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
 	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
 }
 
-// tellKnown records in the result what is known of the Works beyond what the watch shows.
-func (d *Deliverer) tellKnown(r *Result) {
+// reportUnshown records in the result what is known of the Works beyond what the watch shows.
+func (d *Deliverer) reportUnshown(r *Result) {
 	r.Unsure = d.works == nil || d.stale
 	for _, w := range d.unshown {
 		now := d.works[nameOf(w)]

@@ -188,7 +188,7 @@ func (p *planning) assign(a *Assignment) {
 	here := p.copies.Of(types.UID(a.UID))
 	switch a.State {
 	case Decided:
-		p.decide(a, p.asTold(here))
+		p.decide(a, p.asReported(here))
 	case Waiting:
 	case Unknown, Unselected:
 		for _, cluster := range clustersOf(here) {
@@ -199,8 +199,8 @@ func (p *planning) assign(a *Assignment) {
 	}
 }
 
-// asTold returns the copies without reports for a former registration of their cluster: its Works may be gone, which may not show yet.
-func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
+// asReported returns the copies without reports for a former registration of their cluster: its Works may be gone, which may not show yet.
+func (p *planning) asReported(here map[string]*Copy) map[string]*Copy {
 	var former []string
 	for name, copied := range here {
 		c, owner := p.clusters[name], metav1.GetControllerOfNoCopy(copied.Work)
@@ -211,13 +211,13 @@ func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
 	if len(former) == 0 {
 		return here
 	}
-	told := maps.Clone(here)
+	result := maps.Clone(here)
 	for _, name := range former {
-		untold := *here[name]
-		untold.Status = nil
-		told[name] = &untold
+		unreported := *here[name]
+		unreported.Status = nil
+		result[name] = &unreported
 	}
-	return told
+	return result
 }
 
 // decide determines what the clusters of a decision are to have, and which of the others keep what they have until then.

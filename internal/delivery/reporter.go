@@ -63,8 +63,8 @@ type reported struct {
 	// backOff is how long it waits after a failure.
 	backOff time.Duration
 	writing bool
-	// told is what the last event reported, for a kind whose status is not written.
-	told *Finding
+	// lastReported is what the last event reported, for a kind whose status is not written.
+	lastReported *Finding
 }
 
 // Report takes over what runs. Unchanged workloads cost next to nothing. The errors are of workloads whose status cannot be made.
@@ -103,11 +103,11 @@ func (r *Reporter) take(uid types.UID, rollout *Rollout) {
 	if before != nil && before.alike(rollout) {
 		return
 	}
-	r.look(w)
+	r.refresh(w)
 }
 
-// look determines whether anything is to be written.
-func (r *Reporter) look(w *reported) {
+// refresh determines whether anything is to be written.
+func (r *Reporter) refresh(w *reported) {
 	now := r.now()
 	rollout := *w.rollout
 	if w.source != nil {
@@ -149,7 +149,7 @@ func (r *Reporter) status(rollout *Rollout, now time.Time) (u Update) {
 
 // differs reports whether there is anything to write or to report.
 func (w *reported) differs() bool {
-	return w.update.Status != nil || w.update.Delivered != nil && w.update.Before == nil && !w.writes() && w.news() != nil
+	return w.update.Status != nil || w.update.Delivered != nil && w.update.Before == nil && !w.writes() && w.event() != nil
 }
 
 // writes reports whether the status of the kind is written.
@@ -214,7 +214,7 @@ type StatusWrite struct {
 	Event *Event
 
 	status map[string]any
-	told   *Finding
+	lastReported   *Finding
 	basis  *Source
 }
 
@@ -253,11 +253,11 @@ func (r *Reporter) Next() (next []*StatusWrite, wait time.Duration) {
 
 // prepare makes the write for the current status of a workload.
 func (r *Reporter) prepare(w *reported) *StatusWrite {
-	r.look(w)
+	r.refresh(w)
 	if !w.differs() {
 		return nil
 	}
-	write := &StatusWrite{Source: w.rollout.Source, Event: w.news(), status: w.update.Status, told: w.update.Delivered, basis: w.rollout.Source}
+	write := &StatusWrite{Source: w.rollout.Source, Event: w.event(), status: w.update.Status, lastReported: w.update.Delivered, basis: w.rollout.Source}
 	if w.update.Status != nil {
 		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": w.rollout.UID}, "status": w.update.Status})
 		if err != nil {
@@ -269,11 +269,11 @@ func (r *Reporter) prepare(w *reported) *StatusWrite {
 	return write
 }
 
-// news returns the event about a change of its problems: one when something goes wrong, and one when it is well again.
-func (w *reported) news() *Event {
+// event returns the event about a change of its problems: one when something goes wrong, and one when it is well again.
+func (w *reported) event() *Event {
 	before, after := w.update.Before, w.update.Delivered
 	if !w.writes() {
-		before = w.told
+		before = w.lastReported
 	}
 	switch {
 	case after.wrong() && (!before.wrong() || before.Reason != after.Reason):
@@ -316,7 +316,7 @@ func (r *Reporter) Wrote(write *StatusWrite, err error, gone bool) {
 		w.due = now.Add(w.backOff)
 		return
 	}
-	w.backOff, w.since, w.wrote, w.told = 0, time.Time{}, now, write.told
+	w.backOff, w.since, w.wrote, w.lastReported = 0, time.Time{}, now, write.lastReported
 	if write.status != nil && w.rollout.Source == write.basis {
 		before := write.basis
 		if w.source != nil {
@@ -326,7 +326,7 @@ func (r *Reporter) Wrote(write *StatusWrite, err error, gone bool) {
 		after.Status = merged(before.Status, write.status)
 		w.source, w.basis = &after, write.basis
 	}
-	r.look(w)
+	r.refresh(w)
 }
 
 // merged returns a status with a patch applied.

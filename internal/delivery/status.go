@@ -236,11 +236,11 @@ func (r *Rollout) fits(targets []Target) bool {
 
 // observe sets observedGeneration. reads reports whether the sums look as if the rollout were complete, told whether a condition
 // states that it is not.
-func (s *status) observe(reads, told bool) {
+func (s *status) observe(reads, contradicted bool) {
 	before, _ := s.current["observedGeneration"].(int64)
 	switch {
 	case s.State == Unselected:
-	case told || s.applied && (s.done || !reads):
+	case contradicted || s.applied && (s.done || !reads):
 		s.fields["observedGeneration"] = s.Generation
 		s.turned = s.turned || s.done && before < s.Generation
 	default:

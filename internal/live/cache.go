@@ -142,14 +142,14 @@ func (e *entry) follow(ctx context.Context) {
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.LabelSelector = e.selector
 			list, err := e.client.List(ctx, options)
-			e.told(err)
+			e.setErr(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector = e.selector
 			w, err := e.client.Watch(ctx, options)
 			if !apierrors.IsForbidden(err) && !apierrors.IsMethodNotSupported(err) { // otherwise it is listed again and again
-				e.told(err)
+				e.setErr(err)
 			}
 			return w, err
 		},
@@ -176,25 +176,25 @@ func (e *entry) probe(ctx context.Context) {
 			continue // the watch will notice
 		}
 		e.mu.Lock()
-		news := (e.denied == nil) != (err == nil)
+		changed := (e.denied == nil) != (err == nil)
 		e.denied = err
 		e.mu.Unlock()
-		if news {
+		if changed {
 			e.signal()
 		}
 	}
 }
 
-// told records the outcome of a request to the server.
-func (e *entry) told(err error) {
+// setErr records the outcome of a request to the server.
+func (e *entry) setErr(err error) {
 	e.mu.Lock()
-	news := fmt.Sprint(e.err) != fmt.Sprint(err)
+	changed := fmt.Sprint(e.err) != fmt.Sprint(err)
 	e.err = err
 	if err != nil {
 		e.ready()
 	}
 	e.mu.Unlock()
-	if news {
+	if changed {
 		e.signal()
 	}
 }

@@ -13,8 +13,8 @@ const (
 	pause = 4
 )
 
-// Follow reads the workspace, and calls tell whenever it has changed or cannot be read, until ctx ends.
-func (r *Reader) Follow(ctx context.Context, tell func(*Reading, error)) {
+// Follow reads the workspace, and calls report whenever it has changed or cannot be read, until ctx ends.
+func (r *Reader) Follow(ctx context.Context, report func(*Reading, error)) {
 	cache := newCache(ctx, r.Config)
 	for ctx.Err() == nil {
 		start := time.Now()
@@ -23,7 +23,7 @@ func (r *Reader) Follow(ctx context.Context, tell func(*Reading, error)) {
 		if ctx.Err() != nil {
 			return
 		}
-		tell(reading, err)
+		report(reading, err)
 		if err == nil {
 			cache.sweep() // no longer asked for, such as the clusters of a binding that is gone
 		}

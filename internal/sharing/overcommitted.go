@@ -213,20 +213,20 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 				d.asks[set] = own[set].Get(name)
 			}
 		}
-		families := [][]*Set{}
+		groups := [][]*Set{}
 		for _, set := range over {
-			families = append(families, []*Set{set})
+			groups = append(groups, []*Set{set})
 		}
-		families = append(families, d.short()...)
+		groups = append(groups, d.short()...)
 		asking := slices.DeleteFunc(slices.Clone(p.sets), func(set *Set) bool { return asks[set].Get(name) == 0 })
-		if sum > has.Get(name) && !slices.ContainsFunc(families, func(f []*Set) bool { return len(f) == len(asking) }) {
-			families = append(families, asking)
+		if sum > has.Get(name) && !slices.ContainsFunc(groups, func(f []*Set) bool { return len(f) == len(asking) }) {
+			groups = append(groups, asking)
 		}
-		for _, family := range families {
+		for _, group := range groups {
 			var comes capacity.Resources
 			var names []string
 			field, of := what, "the grants"
-			for _, set := range family {
+			for _, set := range group {
 				if comes = comes.Add(capacity.Of(name, asks[set].Get(name))); len(names) < maxNamed {
 					names = append(names, set.Name)
 				}
@@ -234,15 +234,15 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 					field = "quota, or guaranteed with borrowingLimit,"
 				}
 			}
-			if len(family) > 1 {
-				if more := len(family) - len(names); more > 0 {
+			if len(group) > 1 {
+				if more := len(group) - len(names); more > 0 {
 					names = append(names, fmt.Sprintf("and %d more", more))
 				}
 				of = fmt.Sprintf("the grants of ClusterSets %s, which share clusters,", strings.Join(names, ", "))
 			}
 			text := fmt.Sprintf("%s of %s of %s comes to %s, and the clusters have %s", field, name, of,
-				capacity.Format(name, comes.Get(name), true), capacity.Format(name, p.has(family).Get(name), false))
-			for _, set := range family {
+				capacity.Format(name, comes.Get(name), true), capacity.Format(name, p.has(group).Get(name), false))
+			for _, set := range group {
 				if asks[set].Get(name) > 0 {
 					set.Problems = append(set.Problems, Problem{reason, "spec.grants", text})
 				}

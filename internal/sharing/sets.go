@@ -76,7 +76,7 @@ type Grant struct {
 // SetsOf returns the ClusterSets of a workspace by name, with their state. allocatable returns the capacity of a cluster.
 func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capacity.Resources) []Set {
 	views := map[logicalcluster.Name]View{}
-	stands := func(team *Workspace, set string) Grant {
+	answered := func(team *Workspace, set string) Grant {
 		view, known := views[team.Name]
 		if !known {
 			view = ViewOf(team, lookup)
@@ -124,25 +124,25 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			g := &s.Spec.Grants[j]
 			at := field.NewPath("spec", "grants").Index(j)
 			team := lookup(g.Workspace)
-			stand := Grant{Workspace: team}
+			grant := Grant{Workspace: team}
 			switch {
 			case team == nil:
-				stand.Unanswered = true
-				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
-				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", stand.Message)
+				grant.Unanswered = true
+				grant.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
+				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", grant.Message)
 			case team.Name == w.Name:
-				stand.Message = "this workspace uses all of its clusters without a grant: remove it"
-				set.find(OwnWorkspace, at.Child("workspace"), "%s", stand.Message)
+				grant.Message = "this workspace uses all of its clusters without a grant: remove it"
+				set.find(OwnWorkspace, at.Child("workspace"), "%s", grant.Message)
 			case first[team.Name] != "":
-				stand.Message = fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
-				set.find(GrantedTwice, at.Child("workspace"), "%s", stand.Message)
+				grant.Message = fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
+				set.find(GrantedTwice, at.Child("workspace"), "%s", grant.Message)
 			default:
 				first[team.Name] = g.Name
-				stand = stands(team, s.Name)
+				grant = answered(team, s.Name)
 			}
 			granted, problems := grantOf(&w.sets[i], j)
-			stand.Limits = granted.Limits()
-			set.Grants = append(set.Grants, stand)
+			grant.Limits = granted.Limits()
+			set.Grants = append(set.Grants, grant)
 			if by := whom(team, g.Workspace); by != w.Name.String() && set.counting[by] == nil {
 				set.counting[by] = granted
 			}

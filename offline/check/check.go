@@ -164,8 +164,8 @@ type checker struct {
 	report *Report
 }
 
-// tells reports whether findings in an object are reported.
-func (c *checker) tells(o *manifest.Object) bool { return c.of(o.File()) }
+// reports reports whether findings in an object are reported.
+func (c *checker) reports(o *manifest.Object) bool { return c.of(o.File()) }
 
 func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
 
@@ -191,12 +191,12 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		linter.Scores = append(linter.Scores, o.Typed)
 	}
 	for _, o := range w.Scores {
-		if c.tells(o.Object) {
+		if c.reports(o.Object) {
 			c.lint(o.Object, linter.Score(o.Typed))
 		}
 	}
 	for _, o := range w.Clusters {
-		if c.tells(o.Object) {
+		if c.reports(o.Object) {
 			c.lint(o.Object, lint.Registration(o.Typed))
 			c.deadline(o)
 		}
@@ -210,7 +210,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		}
 	}
 	for _, o := range w.Decisions {
-		if !c.tells(o.Object) {
+		if !c.reports(o.Object) {
 			continue
 		}
 		for i, d := range o.Typed.Decisions {
@@ -224,7 +224,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	selectors := make([]placement.Selector, len(oldestFirst))
 	for i, o := range oldestFirst {
 		placements[i] = c.placement(o)
-		if c.tells(o.Object) {
+		if c.reports(o.Object) {
 			c.lint(o.Object, linter.Placement(o.Typed))
 		}
 		selectors[i], _ = placement.CompileSelector(o.Typed)
@@ -240,7 +240,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	var scheduled []scheduledAs
 	sampled := map[string]bool{}
 	for _, o := range w.LeftOut {
-		if !c.tells(o.Object) {
+		if !c.reports(o.Object) {
 			continue
 		}
 		field, message, _ := strings.Cut(o.Err.Error(), ": ")
@@ -253,11 +253,11 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	owned := make([][]manifest.Workload, len(oldestFirst))
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
-		if o.End() != workload.Controlled && c.tells(o.Object) {
+		if o.End() != workload.Controlled && c.reports(o.Object) {
 			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured(), Read: o.Workload}))
 		}
 		if o.Err != nil {
-			if c.tells(o.Object) {
+			if c.reports(o.Object) {
 				field, message, _ := strings.Cut(o.Err.Error(), ": ")
 				c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
 			}
@@ -286,22 +286,22 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	delivery := c.delivery(w, seen)
 	for i, o := range oldestFirst {
-		if c.tells(o.Object) {
+		if c.reports(o.Object) {
 			delivery.placement(o, owned[i])
 		}
 	}
 	for _, f := range linter.Selection() {
-		if c.tells(objects[f.Object]) {
+		if c.reports(objects[f.Object]) {
 			c.lintAll(objects[f.Object], []lint.Finding{f})
 		}
 	}
 	if set != nil {
-		told := c.effect(ctx, w, set, linter)
+		reported := c.effect(ctx, w, set, linter)
 		for _, s := range scheduled {
-			if !c.tells(s.placement.Object) {
+			if !c.reports(s.placement.Object) {
 				continue
 			}
-			c.lintAll(s.placement.Object, linter.Scheduled(s.placement.Typed, s.under, s.workload, told))
+			c.lintAll(s.placement.Object, linter.Scheduled(s.placement.Typed, s.under, s.workload, reported))
 		}
 	}
 	return nil
@@ -328,10 +328,10 @@ type scheduledAs struct {
 // placement checks a placement, and returns it compiled; nil if it has errors.
 func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
-	told := map[string]bool{}
+	expressions := map[string]bool{}
 	for path, constraint := range placement.EachConstraint(o.Typed) {
 		at := path.Child("expression").String()
-		told[at] = true
+		expressions[at] = true
 		program, err := c.constraints.Compile(constraint.Expression)
 		for _, e := range celErrors(err) {
 			message := fmt.Sprintf("constraint %s: %s", constraint.Name, e.Message)
@@ -349,7 +349,7 @@ func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *place
 			if !errors.As(err, &wrong) {
 				continue
 			}
-			reported := told[wrong.Field] || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
+			reported := expressions[wrong.Field] || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
 				return f.Object == o.String() && f.Field == wrong.Field
 			})
 			if !reported {

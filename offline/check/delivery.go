@@ -81,7 +81,7 @@ func (d *delivery) render(w manifest.Workload, overrides *render.Overrides) (err
 		return nil // reported where the workload is read
 	}
 	with, _ := d.objects.With(needs)
-	rendered, told := map[*render.Changes]bool{}, map[string]bool{}
+	rendered, reported := map[*render.Changes]bool{}, map[string]bool{}
 	for _, cluster := range d.clusters {
 		changes := overrides.For(cluster)
 		if rendered[changes] {
@@ -90,8 +90,8 @@ func (d *delivery) render(w manifest.Workload, overrides *render.Overrides) (err
 		rendered[changes] = true
 		_, err := render.Manifests(render.Request{Kinds: d.kinds, Workload: w.Unstructured(), With: with, Changes: changes})
 		for _, err := range split(err) {
-			if !told[err.Error()] {
-				told[err.Error()] = true
+			if !reported[err.Error()] {
+				reported[err.Error()] = true
 				errs = append(errs, err)
 			}
 		}

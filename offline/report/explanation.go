@@ -138,7 +138,7 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	}
 	t := NewTable(w)
 	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
-	for _, f := range d.Weights.Told() {
+	for _, f := range d.Weights.Shown() {
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(f.String()), d.Weights.Factors[f]))
 	}
 	for _, score := range d.Weights.Scores {
@@ -167,7 +167,7 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 			verdict = Chosen + times(v.Replicas, d.Divides())
 		}
 		row := table.Row{v.Cluster, verdict, fmt.Sprintf("%d %s", v.Score.Total, scoring.Reason(v.Score.Total))}
-		for _, f := range d.Weights.Told() {
+		for _, f := range d.Weights.Shown() {
 			row = append(row, v.Score.Factors[f])
 		}
 		for _, score := range v.Score.Named {

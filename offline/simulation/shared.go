@@ -85,8 +85,8 @@ type Account struct {
 	// Waiting is how many workloads of the workspace wait.
 	Waiting int `json:"waiting"`
 
-	// told is set if the account is taken from the status of the ClusterSet.
-	told bool
+	// reported is set if the account is taken from the status of the ClusterSet.
+	reported bool
 }
 
 // accounts returns the accounts of the workspaces that share clusters, by fleet, set and workspace. Results about a guest show only its
@@ -102,7 +102,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 			allocatable[row.Name], whole = row.Allocatable, whole.Add(row.Allocatable)
 		}
 		type member struct{ set, workspace string }
-		granted, told := map[member]*Account{}, map[string]bool{}
+		granted, reported := map[member]*Account{}, map[string]bool{}
 		size := map[string]capacity.Resources{"": whole}
 		var of []*Account
 		sets := sharing.SetsOf(s.shared[owner.Name], s.lookup, func(name string) capacity.Resources { return allocatable[name] })
@@ -122,8 +122,8 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 						granted[of] = a
 					}
 				}
-				if g.Workspace == nil && a.tell(set.ClusterSet, spec.Name, size[set.Name]) {
-					told[a.Workspace] = true
+				if g.Workspace == nil && a.takeStatus(set.ClusterSet, spec.Name, size[set.Name]) {
+					reported[a.Workspace] = true
 				}
 				of = append(of, a)
 				if outside := a.outside(set.ClusterSet, whole); outside != nil {
@@ -133,7 +133,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 		}
 		for _, e := range s.engine.Accounts(owner.Name) {
 			a := granted[member{e.Set, e.Workspace.String()}]
-			if told[e.Workspace.String()] {
+			if reported[e.Workspace.String()] {
 				continue
 			}
 			if a == nil {
@@ -157,7 +157,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 		}
 		for _, a := range of {
 			if name := logicalcluster.Name(a.Workspace); s.owns(owner.Name) || s.shows(name) {
-				if !a.told {
+				if !a.reported {
 					a.Waiting = waiting[name]
 				}
 				a.FleetPath = s.shared[owner.Name].Path
@@ -168,14 +168,14 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 	return all
 }
 
-// tell takes over what the status reports of a workspace that is not in the input, and reports whether there is anything.
-func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Resources) bool {
+// takeStatus takes over what the status reports of a workspace that is not in the input, and reports whether there is anything.
+func (a *Account) takeStatus(set *v1alpha1.ClusterSet, grant string, has capacity.Resources) bool {
 	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == grant && g.Cluster != "" })
 	if i < 0 {
 		return false
 	}
 	g := &set.Status.Grants[i]
-	a.told, a.Workspace, a.Bound, a.Waiting = true, g.Cluster, g.Bound, int(g.Waiting)
+	a.reported, a.Workspace, a.Bound, a.Waiting = true, g.Cluster, g.Bound, int(g.Waiting)
 	a.Used, a.Reserved = sharing.Amounts(g.Used), sharing.Amounts(g.Reserved)
 	if a.Quota != nil {
 		a.Left = make(map[string]int64, len(a.Quota))
@@ -194,10 +194,10 @@ func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Reso
 // outside returns what the status reports that a workspace which is not in the input has on clusters that have left its sets; nil if nothing.
 func (a *Account) outside(set *v1alpha1.ClusterSet, whole capacity.Resources) *Account {
 	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == a.Grant && len(g.Outside) > 0 })
-	if !a.told || i < 0 {
+	if !a.reported || i < 0 {
 		return nil
 	}
-	o := &Account{Fleet: a.Fleet, Workspace: a.Workspace, Path: a.Path, Used: sharing.Amounts(set.Status.Grants[i].Outside), Reserved: map[string]int64{}, told: true}
+	o := &Account{Fleet: a.Fleet, Workspace: a.Workspace, Path: a.Path, Used: sharing.Amounts(set.Status.Grants[i].Outside), Reserved: map[string]int64{}, reported: true}
 	var used capacity.Resources
 	for name, amount := range o.Used {
 		used = used.Add(capacity.Of(name, amount))

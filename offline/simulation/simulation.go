@@ -221,8 +221,8 @@ func (s *Simulation) request(i item, current assignment) engine.Request {
 		named.UID, w = current.uid, &named
 	}
 	var since time.Time
-	if told := i.placement.queued(i.Reference); told != nil {
-		since = told.Since.Time
+	if queued := i.placement.queued(i.Reference); queued != nil {
+		since = queued.Since.Time
 	}
 	return engine.Request{
 		Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Shadow: i.placement.candidate, Now: s.options.Now,

@@ -170,8 +170,8 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		}
 		positions[item.workspace.Name]++
 		waiting.Position = positions[item.workspace.Name]
-		if told := item.placement.queued(item.Reference); told != nil {
-			waiting.Since, waiting.NominatedClusters, waiting.Estimate = &told.Since, told.NominatedClusters, told.Estimate
+		if queued := item.placement.queued(item.Reference); queued != nil {
+			waiting.Since, waiting.NominatedClusters, waiting.Estimate = &queued.Since, queued.NominatedClusters, queued.Estimate
 		}
 		s.evaluate(ctx, item, &waiting, evaluated)
 		top.Queue = append(top.Queue, waiting)

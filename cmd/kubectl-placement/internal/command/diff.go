@@ -81,7 +81,7 @@ without any there is nothing to compare with.`,
 		if err != nil {
 			return err
 		}
-		tellSharing(c.ErrOrStderr(), overlaid, s.about, s.told)
+		printSharing(c.ErrOrStderr(), overlaid, s.about, s.printed)
 		if s.invalid != nil {
 			if fresh || !s.hasDecisions() {
 				return exit.Failure{Cause: fmt.Errorf("there is nothing to compare with: what is given as in force would not come into force, and no PlacementDecision says where workloads run:\n%w", s.invalid)}

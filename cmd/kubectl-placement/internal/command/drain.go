@@ -122,7 +122,7 @@ func registrations(from *input.Source) (client dynamic.ResourceInterface, path s
 
 // followDrain says how far a drain is until no workload remains.
 func followDrain(ctx context.Context, client dynamic.ResourceInterface, name string, to io.Writer) error {
-	var told string
+	var printed string
 	return wait.PollUntilContextCancel(ctx, followEvery, true, func(ctx context.Context) (bool, error) {
 		u, err := client.Get(ctx, name, metav1.GetOptions{})
 		switch {
@@ -146,8 +146,8 @@ func followDrain(ctx context.Context, client dynamic.ResourceInterface, name str
 		if conditions.IsTrue(r, v1alpha1.DrainedCondition) {
 			now = name + " is drained"
 		}
-		if now != told {
-			told = now
+		if now != printed {
+			printed = now
 			fmt.Fprintln(to, now)
 		}
 		return conditions.IsTrue(r, v1alpha1.DrainedCondition), nil

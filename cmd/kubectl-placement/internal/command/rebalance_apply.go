@@ -113,7 +113,7 @@ const followEvery = time.Second
 
 // follow says how far a plan is, until it is over. It fails where the plan has not moved all that it was to.
 func follow(ctx context.Context, client dynamic.ResourceInterface, name string, to io.Writer) error {
-	var told string
+	var printed string
 	var verdict error
 	err := wait.PollUntilContextCancel(ctx, followEvery, true, func(ctx context.Context) (bool, error) {
 		u, err := client.Get(ctx, name, metav1.GetOptions{})
@@ -127,8 +127,8 @@ func follow(ctx context.Context, client dynamic.ResourceInterface, name string, 
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, plan); err != nil {
 			return false, fmt.Errorf("reading plan %s: %w", name, err)
 		}
-		if now := progress(plan); now != told {
-			told = now
+		if now := progress(plan); now != printed {
+			printed = now
 			fmt.Fprintln(to, now)
 		}
 		if !plan.IsOver() {

@@ -120,33 +120,33 @@ const noUID = "00000000-0000-0000-0000-000000000000"
 // renderDecision renders what was decided for a workload, or what some clusters would get, and tells what is wrong.
 func renderDecision(kinds *workload.Table, w *manifest.Workspace, d *simulation.Decision, clusters []string, template string, errOut io.Writer) (answer rendered, err error) {
 	answer = rendered{Workspace: d.Workspace, Workload: d.Workload, Clusters: []renderedCluster{}}
-	tell := func(format string, args ...any) { fmt.Fprintf(errOut, format+"\n", args...) }
+	warn := func(format string, args ...any) { fmt.Fprintf(errOut, format+"\n", args...) }
 	object := description.Object(w, d)
 	if object.GetUID() == "" {
 		object.SetUID(noUID)
 	}
 	with, missing, err := companionsOf(kinds, w, object)
 	if err != nil {
-		tell("%v", err)
+		warn("%v", err)
 		answer.failed = true
 		return answer, nil
 	}
 	for _, reference := range missing {
-		tell("%s: %s", d.Workload, reference)
+		warn("%s: %s", d.Workload, reference)
 	}
 	overrides, err := overridesOf(w, d)
 	if err != nil {
-		tell("%v", err)
+		warn("%v", err)
 		answer.failed = true
 		return answer, nil
 	}
 	if d.Error != "" {
-		tell("%s runs nowhere: %s", d.Workload, d.Error)
+		warn("%s runs nowhere: %s", d.Workload, d.Error)
 		answer.failed = len(clusters) == 0
 	}
 	shares, err := sharesOf(kinds, object, d)
 	if err != nil {
-		tell("%v", err)
+		warn("%v", err)
 		answer.failed = true
 	}
 	if len(clusters) == 0 {
@@ -161,13 +161,13 @@ func renderDecision(kinds *workload.Table, w *manifest.Workspace, d *simulation.
 			return answer, fmt.Errorf("--cluster %s: there is no such cluster of workspace %s", name, d.Workspace)
 		}
 		if d.Error == "" && !slices.ContainsFunc(d.Clusters, func(c engine.Choice) bool { return c.Name == name }) {
-			tell("%s is not placed on %s: this is what it would get with all replicas", d.Workload, name)
+			warn("%s is not placed on %s: this is what it would get with all replicas", d.Workload, name)
 		}
 		manifests, err := render.Manifests(render.Request{
 			Kinds: kinds, Workload: object, With: with, Changes: overrides.For(cluster), Share: shares[name],
 		})
 		if err != nil {
-			tell("cluster %s: %v", name, err)
+			warn("cluster %s: %v", name, err)
 			answer.failed = true
 		}
 		objects, err := inNamespaces(manifests, func(namespace string) string {

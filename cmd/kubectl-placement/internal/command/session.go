@@ -23,8 +23,8 @@ import (
 type session struct {
 	*simulation.Simulation
 	workspaces []*manifest.Workspace
-	// told is what has been told of ClusterSets and ClusterSetBindings.
-	told map[string]bool
+	// printed are the faults of ClusterSets and ClusterSetBindings that have been printed.
+	printed map[string]bool
 	// about is the only workspace that is asked about; all if empty.
 	about logicalcluster.Name
 	// invalid reports objects that are wrong: those that cannot be read are left out, and workloads of placements and policies
@@ -51,14 +51,14 @@ func load(c *cobra.Command, from *input.Source, update func(done, total int), op
 	if workspaces == nil {
 		return nil, wrong
 	}
-	tellLeftOut(c.ErrOrStderr(), asked(workspaces, from.About()))
-	told := tellSharing(c.ErrOrStderr(), workspaces, from.About(), nil)
+	printLeftOut(c.ErrOrStderr(), asked(workspaces, from.About()))
+	printed := printSharing(c.ErrOrStderr(), workspaces, from.About(), nil)
 	options.Progress, options.About = update, from.About()
 	s, err := simulation.New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &session{Simulation: s, workspaces: workspaces, told: told, about: options.About, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
+	return &session{Simulation: s, workspaces: workspaces, printed: printed, about: options.About, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
 }
 
 // asked returns the workspaces that are asked about.
@@ -66,13 +66,13 @@ func asked(workspaces []*manifest.Workspace, about logicalcluster.Name) []*manif
 	return slices.DeleteFunc(slices.Clone(workspaces), func(w *manifest.Workspace) bool { return about != "" && w.Name != about })
 }
 
-// tellSharing tells what is wrong with ClusterSets and ClusterSetBindings, but for what has been told. It returns all that has been.
-func tellSharing(errOut io.Writer, workspaces []*manifest.Workspace, about logicalcluster.Name, told map[string]bool) map[string]bool {
+// printSharing prints what is wrong with ClusterSets and ClusterSetBindings, except what has been printed before. It returns all of it.
+func printSharing(errOut io.Writer, workspaces []*manifest.Workspace, about logicalcluster.Name, printed map[string]bool) map[string]bool {
 	all, n := map[string]bool{}, 0
 	for _, f := range check.Sharing(workspaces, asked(workspaces, about)) {
 		what := f.Description()
 		all[what] = true
-		if told[what] {
+		if printed[what] {
 			continue
 		}
 		if n++; n <= maxLeftOut {
@@ -88,8 +88,8 @@ func tellSharing(errOut io.Writer, workspaces []*manifest.Workspace, about logic
 // maxLeftOut is how many objects that are not placed, or that share clusters in vain, are named.
 const maxLeftOut = 10
 
-// tellLeftOut tells of objects that may be meant as workloads and are not placed.
-func tellLeftOut(errOut io.Writer, workspaces []*manifest.Workspace) {
+// printLeftOut prints the objects that may be meant as workloads and are not placed.
+func printLeftOut(errOut io.Writer, workspaces []*manifest.Workspace) {
 	n := 0
 	for _, w := range workspaces {
 		for _, o := range w.LeftOut {

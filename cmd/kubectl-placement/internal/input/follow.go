@@ -42,7 +42,7 @@ type followed struct {
 }
 
 // Follow implements console.Source.
-func (f followed) Follow(ctx context.Context, tell func(console.Reading)) {
+func (f followed) Follow(ctx context.Context, report func(console.Reading)) {
 	var known map[string]time.Time
 	for {
 		if now := f.modified(); known == nil || !maps.Equal(now, known) {
@@ -53,7 +53,7 @@ func (f followed) Follow(ctx context.Context, tell func(console.Reading)) {
 			if errors.As(err, &wrong) && workspaces != nil { // objects that are left out
 				r.Err, r.Problems = nil, strings.Split(wrong.Error(), "\n")
 			}
-			tell(r)
+			report(r)
 		}
 		if f.ReadsStdin() {
 			<-ctx.Done()

@@ -8,8 +8,8 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Standing is where one workload is placed at present.
-type Standing struct {
+// WorkloadStatus is where one workload is placed at present.
+type WorkloadStatus struct {
 	manifest.Workload
 
 	Workspace string
@@ -28,18 +28,18 @@ type Standing struct {
 }
 
 // Name of the workload.
-func (s *Standing) Name() Workload { return nameOf(s.Reference) }
+func (s *WorkloadStatus) Name() Workload { return nameOf(s.Reference) }
 
-// Standings returns where all workloads are, in the order in which they are placed. It places nothing. It fails only if ctx ends.
-func (s *Simulation) Standings(ctx context.Context) ([]Standing, error) {
+// WorkloadStatuses returns where all workloads are, in the order in which they are placed. It places nothing. It fails only if ctx ends.
+func (s *Simulation) WorkloadStatuses(ctx context.Context) ([]WorkloadStatus, error) {
 	items := s.items()
-	all := make([]Standing, len(items))
+	all := make([]WorkloadStatus, len(items))
 	for i, item := range items {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		at := &all[i]
-		*at = Standing{Workload: item.Workload, Workspace: item.workspace.Name.String()}
+		*at = WorkloadStatus{Workload: item.Workload, Workspace: item.workspace.Name.String()}
 		if item.placement == nil {
 			continue
 		}
