@@ -32,8 +32,8 @@ type usage struct {
 	// volumes is the total capacity for PersistentVolumes in bytes; 0 if unknown.
 	volumes int64
 	// rules select what is reported of nodes; told is what is reported of them, nil if they have changed since.
-	rules NodeRules
-	summary  *nodeSummary
+	rules   NodeRules
+	summary *nodeSummary
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
@@ -324,7 +324,7 @@ func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bo
 // listWorkloads lists workloads by UID, as many as fit into the object.
 func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*podRequests) {
 	type entry struct {
-		uid    types.UID
+		uid         types.UID
 		podRequests *podRequests
 	}
 	all := make([]entry, 0, len(workloads))

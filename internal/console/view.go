@@ -25,7 +25,7 @@ type view struct {
 	simulated bool
 	problems  []string
 	top       *simulation.Top
-	statuses []simulation.WorkloadStatus
+	statuses  []simulation.WorkloadStatus
 	// rows list the workloads of each workspace that is shown. They are made when they are first asked for: each key of a search asks.
 	rows map[*manifest.Workspace]func() []row
 	// table is where policies are tried.

@@ -15,7 +15,7 @@ import (
 // maxCandidates in all may stand in line for room on shared clusters: the engine leaves out those that could never have any. Workloads of a
 // kind differ in nothing that decisions depend on.
 const (
-	maxScanned   = 4096
+	maxScanned    = 4096
 	maxOfKind     = engine.MaxInLineEach
 	maxCandidates = 256
 )

@@ -345,7 +345,7 @@ func TestAPanicCostsTheObject(t *testing.T) {
 			}
 			if w, ok := kept.(*workloadObject); ok {
 				requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
-				if counted := w.countedWith(requests); len(w.source.Manifest) > 0 || counted.err != w.err {
+				if counted := w.countedWith(requests); len(w.source.Manifest) > 0 || !errors.Is(counted.err, w.err) {
 					t.Errorf("it is delivered as %s, and counted with defaults: %v", w.source.Manifest, counted.err)
 				}
 			}

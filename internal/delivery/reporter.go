@@ -213,9 +213,9 @@ type StatusWrite struct {
 	// Event is an event for its owner, nil if there is none.
 	Event *Event
 
-	status map[string]any
-	lastReported   *Finding
-	basis  *Source
+	status       map[string]any
+	lastReported *Finding
+	basis        *Source
 }
 
 // Event is an event about a workload.
