@@ -50,14 +50,14 @@ type rule struct {
 }
 
 // attractionOf returns the effect of terms on a workload; nil if there are none. The workspace is locked.
-func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
+func (w *workspace) attractionOf(r *Request, claimed *holding) *attraction {
 	a, terms := &w.affinity, r.Placement.Affinity
 	if len(terms) == 0 && len(a.repulsions) == 0 {
 		return nil
 	}
 	rules := make([]rule, 0, len(terms))
 	for i := range terms {
-		one := w.ruleOf(&terms[i], w.workloadSetOf(&terms[i].Others), r, held)
+		one := w.ruleOf(&terms[i], w.workloadSetOf(&terms[i].Others), r, claimed)
 		one.first = one.nowhere && terms[i].Others.Match(r.Workload.Namespace, r.Workload.Labels)
 		rules = append(rules, one)
 	}
@@ -68,7 +68,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	})
 	slices.SortFunc(repellers, repeller.compare)
 	for _, by := range repellers {
-		one := w.ruleOf(by.term, by.workloadSet, r, held)
+		one := w.ruleOf(by.term, by.workloadSet, r, claimed)
 		one.by = by.group
 		rules = append(rules, one)
 	}
@@ -83,11 +83,11 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 }
 
 // ruleOf applies a term to a workload, which never counts as one of its own others.
-func (w *workspace) ruleOf(t *placement.Affinity, s *workloadSet, r *Request, held *holding) rule {
+func (w *workspace) ruleOf(t *placement.Affinity, s *workloadSet, r *Request, claimed *holding) rule {
 	p := w.presence(s, t.Key)
 	p.lent = true
 	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
-	if absent := held.absent(s, r.owner()); len(absent) > 0 {
+	if absent := claimed.absent(s, r.owner()); len(absent) > 0 {
 		one.vacant = w.vacantWithout(p, absent)
 		one.nowhere = p.inhabited == len(one.vacant)
 	}

@@ -9,20 +9,20 @@ import (
 )
 
 // selectRanked takes clusters from a ranking prepared for one request, as far as a budget has room for them.
-func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
+func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r *Request, claimed *holding, number int, chosen []ranking.Key) []ranking.Key {
 	switch {
 	case b != nil:
-		return w.selectWithin(b, c, ranked, r, held, number, chosen)
+		return w.selectWithin(b, c, ranked, r, claimed, number, chosen)
 	case c.Strategy.Select == nil:
 		return ranked.Best(number, chosen)
 	default:
-		return w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, number, chosen)
+		return w.selectInTurn(&c.Strategy, ranked.Tournament, r, *claimed, number, chosen)
 	}
 }
 
 // selectWithin selects up to number clusters as selectRanked does, but from each set only as many as the budget has room for, and takes
 // them from the budget. Keys that are taken out of the ranking are appended to w.current.
-func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
+func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r *Request, claimed *holding, number int, chosen []ranking.Key) []ranking.Key {
 	asks := func(position int) capacity.Resources { return c.On(w.seen.Row(position)).Workload.Requests }
 	takeOut := func(position int) {
 		w.current = append(w.current, positionedKey{position, ranked.At(position)})
@@ -49,7 +49,7 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 	}
 	first := len(chosen)
 	for len(chosen)-first < number {
-		more, all := w.selectRanked(nil, c, ranked, r, held, number-(len(chosen)-first), nil), true
+		more, all := w.selectRanked(nil, c, ranked, r, claimed, number-(len(chosen)-first), nil), true
 		for _, key := range more {
 			position := key.Position()
 			if !b.allows(b.groupAt(position), asks(position)) {
@@ -87,14 +87,14 @@ func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranki
 	return after.overdrawn()
 }
 
-// selectInTurn selects by a strategy's own Select. It takes held by value, which would otherwise escape to the heap.
-func (w *workspace) selectInTurn(s *ranking.Strategy, t *ranking.Tournament, r *Request, held holding, number int, chosen []ranking.Key) []ranking.Key {
-	strategyTurn := w.strategyTurn(r, held, number)
+// selectInTurn selects by a strategy's own Select. It takes claimed by value, which would otherwise escape to the heap.
+func (w *workspace) selectInTurn(s *ranking.Strategy, t *ranking.Tournament, r *Request, claimed holding, number int, chosen []ranking.Key) []ranking.Key {
+	strategyTurn := w.strategyTurn(r, claimed, number)
 	return s.Select(t, &strategyTurn, chosen)
 }
 
 // strategyTurn returns what a strategy knows of a workload.
-func (w *workspace) strategyTurn(r *Request, held holding, number int) ranking.Turn {
+func (w *workspace) strategyTurn(r *Request, claimed holding, number int) ranking.Turn {
 	group, ref := r.group(), &r.Workload.Reference
 	return ranking.Turn{
 		Number: number,
@@ -102,7 +102,7 @@ func (w *workspace) strategyTurn(r *Request, held holding, number int) ranking.T
 		InUse: func(position int) int {
 			name := w.seen.Row(position).Name
 			n := w.ledger.InGroup(group, name)
-			if held.Group == group && held.ShareOn(name) != nil {
+			if claimed.Group == group && claimed.ShareOn(name) != nil {
 				n-- // the workload's own
 			}
 			return n

@@ -25,7 +25,7 @@ type budget struct {
 }
 
 // budgetOf returns the budget of a workload; nil if no quota bounds a whole set.
-func (w *workspace) budgetOf(held *holding) *budget {
+func (w *workspace) budgetOf(claimed *holding) *budget {
 	if w.window == nil || w.window.grants == nil {
 		return nil
 	}
@@ -34,12 +34,12 @@ func (w *workspace) budgetOf(held *holding) *budget {
 		return nil
 	}
 	b := &budget{grants: w.window.grants, groups: w.window.groups, left: left}
-	if held.displaced != nil {
-		for i := range held.displaced.stakes {
-			b.add(held.displaced.stakes[i].cluster, held.displaced.stakes[i].promised, 1)
+	if claimed.displaced != nil {
+		for i := range claimed.displaced.stakes {
+			b.add(claimed.displaced.stakes[i].cluster, claimed.displaced.stakes[i].promised, 1)
 		}
 	}
-	if !held.former {
+	if !claimed.former {
 		for _, of := range b.left { // more may be promised than the quota has
 			for i := range of {
 				if of[i].Amount.Less(int128.Int{}) {
@@ -48,20 +48,20 @@ func (w *workspace) budgetOf(held *holding) *budget {
 			}
 		}
 	}
-	for i := range held.Shares {
-		b.add(held.Shares[i].Cluster, held.Shares[i].Amount, 1)
+	for i := range claimed.Shares {
+		b.add(claimed.Shares[i].Cluster, claimed.Shares[i].Amount, 1)
 	}
 	return b
 }
 
 // growthOf returns the budget for what a workload asks for beyond what is promised to it where it runs.
-func (w *workspace) growthOf(r *Request, held *holding) *budget {
+func (w *workspace) growthOf(r *Request, claimed *holding) *budget {
 	if len(r.Current) == 0 {
 		return nil
 	}
-	b := w.budgetOf(held)
+	b := w.budgetOf(claimed)
 	for i := range r.Current {
-		b.add(r.Current[i].Name, held.promisedOn(r.Current[i].Name), -1)
+		b.add(r.Current[i].Name, claimed.promisedOn(r.Current[i].Name), -1)
 	}
 	return b
 }

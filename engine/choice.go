@@ -7,7 +7,7 @@ import (
 )
 
 // begin begins a decision in d.
-func (w *workspace) begin(d *Decision, c *class, r *Request, s *snapshot.Snapshot, held *holding, cached bool) {
+func (w *workspace) begin(d *Decision, c *class, r *Request, s *snapshot.Snapshot, claimed *holding, cached bool) {
 	*d = Decision{
 		Workload:     r.Workload.Reference,
 		Asked:        c.Strategy.Number,
@@ -21,7 +21,7 @@ func (w *workspace) begin(d *Decision, c *class, r *Request, s *snapshot.Snapsho
 		class:        c.Class,
 		snapshot:     *s,
 		grants:       w.grants(),
-		holding:      *held,
+		holding:      *claimed,
 		now:          r.Now,
 		withheld:     r.withheld,
 	}

@@ -147,7 +147,7 @@ func noReplica(replicas int64) *filter.Rejection {
 // with fewer replicas there may be a better place.
 //
 // Invariant: deciding again when nothing has changed gives the same decision.
-func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, others []place) (given []place, fewer *Request) {
+func (w *workspace) divide(plan *plan, r *Request, claimed *holding, p *places, others []place) (given []place, fewer *Request) {
 	all := w.join(p.kept, p.doubtful[:p.retained], others)
 	slices.SortStableFunc(all, bestFirst)
 	has, want := p.has(), plan.replicas
@@ -191,7 +191,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		default:
 			current := r.Current[slices.IndexFunc(r.Current, func(c Choice) bool { return c.Name == o.choice.Name })]
 			current.Replicas = share
-			on, _ := w.placeOn(plan.classes[o.tier], r, held, nil, plan, &current, o.key.Position())
+			on, _ := w.placeOn(plan.classes[o.tier], r, claimed, nil, plan, &current, o.key.Position())
 			o.choice = on.choice
 		}
 		o.choice.Replicas = share

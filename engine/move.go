@@ -97,8 +97,8 @@ func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floo
 	}
 	running, better := len(into), make([]bool, w.seen.Len())
 	for tier, c := range classes[:min(len(classes), f.tier+1)] {
-		held, ranked := w.holdingOf(c, r), c.take()
-		w.current = w.takeOut(c, ranked, r, &held)
+		claimed, ranked := w.holdingOf(c, r), c.take()
+		w.current = w.takeOut(c, ranked, r, &claimed)
 		for position, key := range ranked.Keys() {
 			total := c.Strategy.Total(key)
 			if key == 0 || total < f.total || total+stay.attraction().points(position) < f.worth || better[position] {
@@ -224,10 +224,10 @@ func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []str
 		}
 		if err := w.withRanking(ctx, c, func(snapshot.Snapshot) error {
 			best = max(best, c.bestBut(len(of.Current), func(position int) bool { return of.runsOn(w.seen.Row(position).Name) }))
-			held := w.holdingOf(c, &of)
+			claimed := w.holdingOf(c, &of)
 			for k := range of.Current {
 				if name := of.Current[k].Name; i == 0 {
-					own[name] = w.scoreOn(c, &held, name)
+					own[name] = w.scoreOn(c, &claimed, name)
 				}
 			}
 			return nil
@@ -266,12 +266,12 @@ func (c *class) bestBut(n int, some func(position int) bool) int64 {
 
 // scoreOn returns the total of a cluster for a workload, as it is without what the workload holds there; 0 if the cluster is not
 // registered.
-func (w *workspace) scoreOn(c *class, held *holding, cluster string) int64 {
+func (w *workspace) scoreOn(c *class, claimed *holding, cluster string) int64 {
 	position, registered := w.seen.Position(cluster)
 	if !registered {
 		return 0
 	}
-	row := w.rowWithout(held, position)
+	row := w.rowWithout(claimed, position)
 	return scoring.Of(row, c.Asked(c.On(row).Workload.Requests, w.usual(c)), c.Judgement.Weights).Total
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // budgetBeside returns the budget for added clusters, beside those that a workload keeps and retains.
-func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *places) *budget {
-	b := w.budgetOf(held)
+func (w *workspace) budgetBeside(plan *plan, r *Request, claimed *holding, places *places) *budget {
+	b := w.budgetOf(claimed)
 	if b == nil {
 		return nil
 	}

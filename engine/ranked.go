@@ -9,18 +9,18 @@ import (
 )
 
 // takeOut prepares a ranking for one request, and returns the keys that it had.
-func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, held *holding) (before []positionedKey) {
-	return w.takeOutOthers(ranked, r, w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held)))
+func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, claimed *holding) (before []positionedKey) {
+	return w.takeOutOthers(ranked, r, w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, claimed)))
 }
 
 // withoutHeld gives the clusters on which a workload holds something the keys that they would have without it, and returns
 // their previous keys.
-func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before []positionedKey) {
+func (w *workspace) withoutHeld(ranked *ranking.Ranking, claimed *holding) (before []positionedKey) {
 	before = w.current[:0]
-	for cluster := range held.clusters {
+	for cluster := range claimed.clusters {
 		if position, there := w.seen.Position(cluster); there {
 			before = append(before, positionedKey{position, ranked.At(position)})
-			held.without(w.seen.Row(position), &w.row)
+			claimed.without(w.seen.Row(position), &w.row)
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
 		}
 	}
@@ -80,9 +80,9 @@ func putBack(r *ranking.Ranking, before []positionedKey) {
 }
 
 // rowWithout returns the row at a position without what the workload holds there. It is valid until the next call.
-func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
+func (w *workspace) rowWithout(claimed *holding, position int) *snapshot.Row {
 	row := w.seen.Row(position)
-	if held.without(row, &w.row) {
+	if claimed.without(row, &w.row) {
 		return &w.row
 	}
 	return row

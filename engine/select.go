@@ -12,16 +12,16 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	if r.MinGain > 0 {
 		r = w.forGainOf(c, r, s)
 	}
-	held := w.holdingOf(c, r)
-	w.begin(d, c, r, s, &held, cached)
+	claimed := w.holdingOf(c, r)
+	w.begin(d, c, r, s, &claimed, cached)
 	if len(r.Current) > 0 {
-		places := w.placesOf(r, &held, nil, c)
+		places := w.placesOf(r, &claimed, nil, c)
 		number := c.Strategy.Number - len(places.kept)
-		others, b := w.selectOthers(c, r, &held, &places, number)
+		others, b := w.selectOthers(c, r, &claimed, &places, number)
 		d.quota = b
 		return w.stay(d, choices, c, r, &places, others, reserve)
 	}
-	chosen, b := w.selectFrom(c, r, &held)
+	chosen, b := w.selectFrom(c, r, &claimed)
 	d.quota = b
 	if len(chosen) > 0 {
 		d.Clusters = choices.take(len(chosen))
@@ -38,38 +38,38 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 
 // selectFrom takes clusters from the ranking for a workload that may already hold something: while they are selected, its
 // clusters have the keys that they would have without it. It returns the budget if that may exclude some clusters.
-func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.Key, *budget) {
+func (w *workspace) selectFrom(c *class, r *Request, claimed *holding) ([]ranking.Key, *budget) {
 	generation := c.ranking.Generation()
 	var b *budget
 	if c.Workload.PerNode || !w.ledger.Suffices(c.Workload.Requests, int64(c.Strategy.Number)) {
-		if b = w.budgetOf(held); !b.binds(c, c.Strategy.Number) {
+		if b = w.budgetOf(claimed); !b.binds(c, c.Strategy.Number) {
 			b = nil
 		}
 	}
 	// The last selection is not reused with a Select function, which may read more than the ranking, nor with tolerations that end, since time
 	// passes.
-	if c.last.generation == generation && c.last.holding.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
+	if c.last.generation == generation && c.last.holding.same(claimed) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
 		return c.last.chosen, nil
 	}
 	ranked := c.take()
-	w.current = w.takeOut(c, ranked, r, held)
+	w.current = w.takeOut(c, ranked, r, claimed)
 	left := b.clone()
-	chosen := w.selectRanked(b, c, ranked, r, held, c.Strategy.Number, c.last.chosen[:0])
+	chosen := w.selectRanked(b, c, ranked, r, claimed, c.Strategy.Number, c.last.chosen[:0])
 	putBack(ranked, w.current)
 	c.ranking = ranked
 	if c.last = (selection{}); r.mayAddAny() && b == nil {
-		c.last = selection{generation: generation, holding: *held, chosen: chosen}
+		c.last = selection{generation: generation, holding: *claimed, chosen: chosen}
 	}
 	return chosen, left.rejecting(b)
 }
 
 // selectOthers takes up to number clusters from the ranking for a workload that runs somewhere, none of them its own. It returns the
 // budget if that may exclude some clusters.
-func (w *workspace) selectOthers(c *class, r *Request, held *holding, places *places, number int) (chosen []ranking.Key, left *budget) {
+func (w *workspace) selectOthers(c *class, r *Request, claimed *holding, places *places, number int) (chosen []ranking.Key, left *budget) {
 	if number <= 0 {
 		return nil, nil
 	}
-	b := w.budgetOf(held)
+	b := w.budgetOf(claimed)
 	for i := range places.kept {
 		b.take(places.kept[i].choice)
 	}
@@ -78,14 +78,14 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, places *pl
 		b = nil
 	}
 	ranked := c.take()
-	w.current = w.takeOut(c, ranked, r, held)
+	w.current = w.takeOut(c, ranked, r, claimed)
 	for i := range r.Current {
 		if position, there := w.seen.Position(r.Current[i].Name); there {
 			w.current = append(w.current, positionedKey{position, ranked.At(position)})
 			ranked.Set(position, 0)
 		}
 	}
-	chosen = w.selectRanked(b, c, ranked, r, held, number, nil)
+	chosen = w.selectRanked(b, c, ranked, r, claimed, number, nil)
 	putBack(ranked, w.current)
 	c.ranking = ranked
 	chosen = chosen[:min(number, len(chosen))]

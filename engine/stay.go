@@ -19,8 +19,8 @@ const NumberOfClusters filter.Stage = "NumberOfClusters"
 
 // placesOf finds what becomes of the clusters that a workload runs on, if it may stay by any of the classes. The workspace is
 // locked.
-func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*class) (s places) {
-	growth := w.growthOf(r, held)
+func (w *workspace) placesOf(r *Request, claimed *holding, plan *plan, classes ...*class) (s places) {
+	growth := w.growthOf(r, claimed)
 	for i := range r.Current {
 		name := r.Current[i].Name
 		position, registered := w.seen.Position(name)
@@ -28,15 +28,15 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
 			continue
 		}
-		p, evicts := w.placeOn(classes[0], r, held, growth, plan, &r.Current[i], position)
+		p, evicts := w.placeOn(classes[0], r, claimed, growth, plan, &r.Current[i], position)
 		for tier := 1; tier < len(classes) && p.departure != nil; tier++ {
-			o, evicted := w.placeOn(classes[tier], r, held, growth, plan, &r.Current[i], position)
+			o, evicted := w.placeOn(classes[tier], r, claimed, growth, plan, &r.Current[i], position)
 			if o.departure == nil || o.stays > p.stays || evicts && !evicted {
 				p, evicts = o, evicted
 				p.tier = tier
 			}
 		}
-		growth.add(name, held.promisedOn(name), 1)
+		growth.add(name, claimed.promisedOn(name), 1)
 		if why := r.leaves(name); why != nil && !evicts && (p.departure == nil || p.stays > 0) {
 			p.departure, p.stays = why, 0
 		}
@@ -70,14 +70,14 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 //
 // Invariant: no workload leaves a cluster because of how full it is. Only what it requests beyond what is promised has to fit, there and
 // in what the quotas leave (growth).
-func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget, plan *plan, current *Choice, position int) (p place, evicts bool) {
-	row, had := w.seen.Row(position), held.index(current.Name)
-	if held.without(row, &w.row) {
+func (w *workspace) placeOn(c *class, r *Request, claimed *holding, growth *budget, plan *plan, current *Choice, position int) (p place, evicts bool) {
+	row, had := w.seen.Row(position), claimed.index(current.Name)
+	if claimed.without(row, &w.row) {
 		row = &w.row
 	}
 	var promised capacity.Share
-	if had >= 0 && !held.former {
-		promised = held.Shares[had]
+	if had >= 0 && !claimed.former {
+		promised = claimed.Shares[had]
 	}
 	on, divided := c.On(row), plan != nil && plan.division != nil
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
@@ -209,12 +209,12 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 		return false, errNewPolicies
 	}
 	s := w.snapshotFor(c)
-	held := w.holdingOf(c, r)
-	places := w.placesOf(r, &held, nil, c)
+	claimed := w.holdingOf(c, r)
+	places := w.placesOf(r, &claimed, nil, c)
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
 	}
-	w.begin(d, c, r, &s, &held, cached)
+	w.begin(d, c, r, &s, &claimed, cached)
 	return true, w.stay(d, choices, c, r, &places, nil, reserve)
 }
 

@@ -107,21 +107,21 @@ func (w *workspace) use(classes []*class, by int) {
 // current for the snapshot.
 func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*placement.Placement, r *Request, s *snapshot.Snapshot, cached bool) []ranking.Key {
 	c := classes[0]
-	held := w.holdingOf(c, r)
-	w.begin(d, c, r, s, &held, cached)
+	claimed := w.holdingOf(c, r)
+	w.begin(d, c, r, s, &claimed, cached)
 	d.plan = newPlan(r)
 	d.plan.classes = classes
-	d.plan.attraction = w.attractionOf(r, &held)
+	d.plan.attraction = w.attractionOf(r, &claimed)
 	var places places
 	var all, others []place
 	for running := d.plan.running(r); running != nil; {
-		places = w.placesOf(running, &held, d.plan, classes...)
+		places = w.placesOf(running, &claimed, d.plan, classes...)
 		d.plan.settleParts(r, &places)
-		others = w.chooseOthers(d.plan, classes, running, &held, &places)
+		others = w.chooseOthers(d.plan, classes, running, &claimed, &places)
 		if d.plan.division == nil {
 			for d.plan.exceeds(&places, others) {
 				d.plan.most = len(others) - 1
-				others = w.chooseOthers(d.plan, classes, running, &held, &places)
+				others = w.chooseOthers(d.plan, classes, running, &claimed, &places)
 			}
 			if c.Placement.AllClusters {
 				places.loseDrained(len(others))
@@ -131,9 +131,9 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 			break
 		}
 		for d.plan.retain(&places, others) {
-			others = w.chooseOthers(d.plan, classes, running, &held, &places)
+			others = w.chooseOthers(d.plan, classes, running, &claimed, &places)
 		}
-		all, running = w.divide(d.plan, running, &held, &places, others)
+		all, running = w.divide(d.plan, running, &claimed, &places, others)
 	}
 	chosen := d.settleOn(all, &places)
 	if d.plan.division != nil {
@@ -158,22 +158,22 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 const someCandidates = 16
 
 // chooseOthers chooses clusters that the workload does not run on.
-func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
+func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, claimed *holding, places *places) (others []place) {
 	c := classes[0]
 	number := c.Strategy.Number - len(places.kept) - places.retained
 	plan.spread, plan.problem, plan.candidates, plan.chosen, plan.cost, plan.bounded, plan.why = nil, nil, nil, nil, 0, false, ""
 	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
 		number = min(number, len(places.doubtful)) // scaled to zero, it gets no more clusters than it leaves
 	}
-	plan.budget = w.budgetBeside(plan, r, held, places)
+	plan.budget = w.budgetBeside(plan, r, claimed, places)
 	if number = min(number, plan.most); number <= 0 || plan.hasParts() && !plan.open {
 		return nil
 	}
 	barred := bars{}
 	plan.groups = w.groupsOf(c)
-	constraints := w.countDomains(plan, classes, r, held, places)
+	constraints := w.countDomains(plan, classes, r, claimed, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
-		candidates, all := w.candidates(plan, classes, r, held, constraints, number, most)
+		candidates, all := w.candidates(plan, classes, r, claimed, constraints, number, most)
 		if len(barred) > 0 {
 			candidates = slices.DeleteFunc(candidates, func(o feasibleCluster) bool { return barred.has(plan.budget, o.key.Position()) })
 		}
@@ -225,7 +225,7 @@ func (d *Decision) lastTier(p *places, others []place) (last int) {
 
 // candidates returns feasible clusters that the workload does not run on, best first: as many as can matter if number are chosen
 // or, if replicas are divided, at most most of each class. all is false if others could matter as well.
-func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []feasibleCluster, all bool) {
+func (w *workspace) candidates(plan *plan, classes []*class, r *Request, claimed *holding, constraints []spread.Constraint, number, most int) (found []feasibleCluster, all bool) {
 	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
 		if position, there := w.seen.Position(r.Current[i].Name); there {
@@ -234,13 +234,13 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 	}
 	var turn ranking.Turn
 	if slices.ContainsFunc(classes, func(c *class) bool { return c.Strategy.Prefer != nil }) {
-		turn = w.strategyTurn(r, *held, number)
+		turn = w.strategyTurn(r, *claimed, number)
 	}
 	plan.attraction.begin(taken)
 	found, all = make([]feasibleCluster, 0, min(w.seen.Len(), max(most, 2*plan.groups.n))), true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
-		w.eachFeasible(c, tier, r, held, plan, constraints, number, func(key ranking.Key) bool {
+		w.eachFeasible(c, tier, r, claimed, plan, constraints, number, func(key ranking.Key) bool {
 			position := key.Position()
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o feasibleCluster) bool { return o.key.Position() == position }) {
 				return true
@@ -253,7 +253,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 				one.value = prefer(key, &turn) + plan.attraction.points(position)*ranking.Point
 			}
 			if plan.division != nil {
-				row := w.rowWithout(held, position)
+				row := w.rowWithout(claimed, position)
 				one.room, one.free = plan.roomOn(row)
 				one.room = min(one.room, plan.budget.timesOn(plan.budget.groupAt(position), plan.one.Requests))
 				if one.room < plan.minimum || plan.division.Excludes(row.Cluster) {
@@ -280,9 +280,9 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 // eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. If only the key orders them, it
 // leaves out clusters with enough better ones in the same domains: as many as can be chosen there, and one more to explain why no other
 // is.
-func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
+func (w *workspace) eachFeasible(c *class, tier int, r *Request, claimed *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
-	w.current = w.takeOut(c, ranked, r, held)
+	w.current = w.takeOut(c, ranked, r, claimed)
 	plan.budget.count(tier, ranked, func(position int) bool {
 		return !r.runsOn(w.seen.Row(position).Name) && w.exceedsQuota(plan, c, position)
 	})
@@ -329,7 +329,7 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 }
 
 // countDomains returns the spread constraints of a placement, with the count of each domain before anything is chosen.
-func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
+func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, claimed *holding, places *places) (constraints []spread.Constraint) {
 	c := classes[0]
 	if n := len(c.Placement.Spread); n > 0 {
 		plan.spread, constraints = make([]spreadOver, 0, n), make([]spread.Constraint, 0, n)
@@ -345,9 +345,9 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 		}
 		if constraint.Workloads {
 			w.ledger.EachInGroup(r.group(), count)
-			if held.Group == r.group() {
-				for i := range held.Shares {
-					count(held.Shares[i].Cluster, -1)
+			if claimed.Group == r.group() {
+				for i := range claimed.Shares {
+					count(claimed.Shares[i].Cluster, -1)
 				}
 			}
 		}
