@@ -113,7 +113,7 @@ type followed struct {
 	deliverer *deliverer
 }
 
-// WriteWithin bounds the writing of decisions, so that none is under way any more when the next leader begins.
+// WriteWithin bounds each write, so that none is still in flight when the next leader begins.
 const WriteWithin = 10 * time.Second
 
 // finishWithin is how long writes in flight may take after the controller is asked to stop.

@@ -69,7 +69,7 @@ type endpoint struct {
 	deliverable func(logicalcluster.Name)
 	// synced is closed once everything is listed.
 	synced chan struct{}
-	// close stops what run started, and returns when it has ended.
+	// close stops what start has started, and returns when it has ended.
 	close func()
 }
 
