@@ -62,11 +62,15 @@ func TestKilledTenTimes(t *testing.T) {
 		}
 	}()
 
-	// The workloads come while the controller places those before them.
-	creating, next := sync.WaitGroup{}, atomic.Int64{}
+	// The workloads come while the controller places those before them, and no more of them than there are to be before the next kill:
+	// however slow this is and however fast the controller, it is killed each time.
+	creating, next, killed := sync.WaitGroup{}, atomic.Int64{}, atomic.Int64{}
 	for range 4 {
 		creating.Go(func() {
 			for i := next.Add(1); i <= clusters*each; i = next.Add(1) {
+				for i > (killed.Load()+1)*clusters*each/(kills+1) && t.Context().Err() == nil {
+					time.Sleep(10 * time.Millisecond)
+				}
 				if err := team.create(deployment(fmt.Sprintf("w-%d", i), "app", "100m")); err != nil {
 					t.Error(err)
 					return
@@ -74,7 +78,6 @@ func TestKilledTenTimes(t *testing.T) {
 			}
 		})
 	}
-	killed := 0
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		placed := team.promised(10_000)
 		if placed == clusters*each {
@@ -83,19 +86,19 @@ func TestKilledTenTimes(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d placed", placed, clusters*each)
 		}
-		if killed < kills && placed >= killed*clusters*each/(kills+1) && placed > 0 {
+		if done := int(killed.Load()); done < kills && placed >= done*clusters*each/(kills+1) && placed > 0 {
 			if err := program.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			_ = program.Wait()
-			killed++
 			team.promised(10_000)
 			program = start()
+			killed.Add(1)
 		}
 	}
 	creating.Wait()
-	if killed != kills {
-		t.Errorf("killed %d times", killed)
+	if n := killed.Load(); n != kills {
+		t.Errorf("killed %d times", n)
 	}
 	time.Sleep(time.Second) // nothing moves any more
 	if placed := team.promised(10_000); placed != clusters*each {
