@@ -18,7 +18,7 @@ func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRe
 		current, err := r.getUsage(ctx)
 		switch {
 		case apierrors.IsNotFound(err):
-			current, err = r.createUsage(ctx, r.newUsage(owner))
+			current, err = r.createUsage(ctx, newClusterUsage(owner, report))
 			if apierrors.IsForbidden(err) {
 				return r.missing("ClusterUsage "+owner.Name, err)
 			}
@@ -44,9 +44,11 @@ func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRe
 	return nil
 }
 
-// newUsage returns an empty usage, which is deleted with the registration.
-func (r *registration) newUsage(owner *v1alpha1.ClusterRegistration) *v1alpha1.ClusterUsage {
-	return &v1alpha1.ClusterUsage{ObjectMeta: metav1.ObjectMeta{Name: owner.Name, OwnerReferences: []metav1.OwnerReference{ownedBy(owner)}}}
+// newClusterUsage returns a usage with the figures, which is deleted with the registration.
+func newClusterUsage(owner *v1alpha1.ClusterRegistration, report *report) *v1alpha1.ClusterUsage {
+	usage := &v1alpha1.ClusterUsage{ObjectMeta: metav1.ObjectMeta{Name: owner.Name, OwnerReferences: []metav1.OwnerReference{ownedBy(owner)}}}
+	report.writeUsageTo(usage)
+	return usage
 }
 
 func ownedBy(owner *v1alpha1.ClusterRegistration) metav1.OwnerReference {

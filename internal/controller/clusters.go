@@ -35,12 +35,28 @@ func (o clusterObjects) same(p clusterObjects) bool {
 type clusterState struct {
 	clusterObjects
 	invalid string
+	// mismatched is since when its registration and its usage have been of different clusters, zero if they are of one; settling is set
+	// while they may yet agree.
+	mismatched time.Time
+	settling   bool
 	// vain describes what in the registration has no effect.
-	vain string
-	// scores are its current scores, valid until a time; the zero time if none of them expires.
+	vain   string
 	scores []snapshot.Score
-	until  time.Time
+	// until is when it has to be read again though its objects are the same; the zero time if never.
+	until time.Time
 	since
+}
+
+// settlesWithin is how long a registration and its usage may be of different clusters before that is a fault: an agent writes one
+// after the other, and their watches show them in any order.
+const settlesWithin = 5 * time.Second
+
+// fault returns why the cluster is unusable, empty while that may be nothing.
+func (c *clusterState) fault() string {
+	if c.settling {
+		return ""
+	}
+	return c.invalid
 }
 
 // isCurrent reports whether the state still matches the cluster's objects.
@@ -85,7 +101,7 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 }
 
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
-// are still the same pointers is not read again until one of its scores runs out.
+// are still the same pointers is not read again until one of its scores runs out or it has had the time to settle.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
 	gone, scores, now := maps.Clone(w.clusters), w.scoresByCluster(o), w.now() // published maps never change
 	changed := false
@@ -95,14 +111,14 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 		c := before
 		if objects := (clusterObjects{r, o.usages[r.Name], scores[r.Name]}); !c.isCurrent(objects, now) {
 			changed = true
-			err := panics.Recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
+			err := panics.Recovered(func() { c = w.updateCluster(objects, before, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
 				c = clusterState{since: before.since} // so that it is read again
 			}
 		}
-		if c.invalid != "" && c.invalid != before.invalid {
-			w.event(r, corev1.EventTypeWarning, v1alpha1.InvalidRegistrationReason, "no workloads are placed here: "+c.invalid)
+		if fault := c.fault(); fault != "" && fault != before.fault() {
+			w.event(r, corev1.EventTypeWarning, v1alpha1.InvalidRegistrationReason, "no workloads are placed here: "+fault)
 		}
 		if !c.until.IsZero() {
 			result.within(c.until.Sub(now))
@@ -120,16 +136,28 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 }
 
 // updateCluster gives a cluster to the engine and returns its state.
-func (w *workspace) updateCluster(from clusterObjects, before since, unreadable map[types.UID]decode.Problems) clusterState {
+func (w *workspace) updateCluster(from clusterObjects, before clusterState, unreadable map[types.UID]decode.Problems) clusterState {
+	now := w.now()
 	c := snapshot.FromRegistration(from.registration, from.usage)
-	if problems := unreadable[from.registration.UID]; len(problems) > 0 {
-		c.Invalid = problems.Error()
-	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
-		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
-	}
-	after := clusterState{clusterObjects: from, invalid: c.Invalid, vain: messageOf(lint.Registration(from.registration)), since: before.put(c, w.now())}
-	c.Scores, after.until = snapshot.ScoresOf(from.scores, w.now())
+	after := clusterState{clusterObjects: from, vain: messageOf(lint.Registration(from.registration)), since: before.put(c, now)}
+	c.Scores, after.until = snapshot.ScoresOf(from.scores, now)
 	after.scores = c.Scores
+	switch usage := from.usage; {
+	case len(unreadable[from.registration.UID]) > 0:
+		c.Invalid = unreadable[from.registration.UID].Error()
+	case usage == nil:
+	case len(unreadable[usage.UID]) > 0:
+		c.Invalid = "ClusterUsage: " + unreadable[usage.UID].Error()
+	case usage.ClusterUID != from.registration.Status.ClusterUID:
+		if after.mismatched = before.mismatched; after.mismatched.IsZero() {
+			after.mismatched = now
+		}
+		settled := after.mismatched.Add(settlesWithin)
+		if after.settling = now.Before(settled); after.settling && (after.until.IsZero() || settled.Before(after.until)) {
+			after.until = settled
+		}
+	}
+	after.invalid = c.Invalid
 	if _, err := w.engine.SetCluster(w.name, c); err != nil {
 		after.invalid = err.Error()
 	}

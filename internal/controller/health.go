@@ -334,8 +334,8 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 
 func (w *workspace) watchReport(ctx context.Context, shown *v1alpha1.ClusterRegistration, overcommitted string, r *result) {
 	c := w.clusters[shown.Name]
-	if c.registration == nil {
-		return // it could not be given to the engine
+	if c.registration == nil || c.settling {
+		return // it could not be given to the engine, or what it has may be known in a moment
 	}
 	w.reportFault(ctx, shown, v1alpha1.ValidCondition, v1alpha1.InvalidRegistrationReason, shorten(c.invalid), r)
 	w.reportFault(ctx, shown, v1alpha1.EffectiveCondition, withoutEffect, c.vain, r)

@@ -363,6 +363,61 @@ func TestUnreadableClusterIsNotWritten(t *testing.T) {
 	w.pass()
 }
 
+// TestReportsComeInTwoParts: an agent writes the status of its registration and its usage one after the other, and watches show
+// them in any order. That they are of different clusters counts at once and is a fault only if it lasts.
+func TestReportsComeInTwoParts(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	steps := []struct {
+		what                string
+		registration, usage types.UID
+		after               time.Duration
+		valid               string
+		events              int
+	}{
+		{"the usage is shown before the status", "", "old", 0, "none", 0},
+		{"both are shown", "old", "old", settlesWithin, "none", 0},
+		{"the agent of another cluster takes over", "new", "old", 0, "none", 0},
+		{"it has not written the usage yet", "new", "old", settlesWithin - time.Second, "none", 0},
+		{"it cannot write it", "new", "old", time.Second, "False", 1},
+		{"that lasts", "new", "old", time.Minute, "False", 0},
+		{"it has written it", "new", "new", 0, "True", 0},
+		{"the one before writes again", "new", "old", time.Minute, "True", 0},
+		{"it writes on", "new", "old", settlesWithin, "False", 1},
+	}
+	for _, step := range steps {
+		w.sleep(step.after)
+		r := *w.clusters[0]
+		r.Status.ClusterUID = step.registration
+		if r.Status.ClusterUID != w.clusters[0].Status.ClusterUID {
+			w.clusters = []*v1alpha1.ClusterRegistration{&r}
+		}
+		if usage := *w.usages["a"]; usage.ClusterUID != step.usage {
+			usage.ClusterUID = step.usage
+			w.usages["a"] = &usage
+		}
+		w.events = nil
+		w.pass()
+		valid := "none"
+		if c := conditions.Get(w.clusters[0], v1alpha1.ValidCondition); c != nil {
+			valid = string(c.Status)
+		}
+		warnings := 0
+		for _, e := range w.events {
+			if strings.Contains(e, v1alpha1.InvalidRegistrationReason) {
+				warnings++
+			}
+		}
+		if valid != step.valid || warnings != step.events {
+			t.Errorf("%s: Valid %s, events %v", step.what, valid, w.events)
+		}
+		if invalid := w.workspace.engine.Snapshot(w.workspace.name).Rows()[0].Invalid != ""; invalid != (step.registration != step.usage) {
+			t.Errorf("%s: invalid for decisions: %v", step.what, invalid)
+		}
+	}
+}
+
 // TestInvalidRegistration: what cannot be used of a registration or its usage is named in condition Valid for as long as that
 // is so, and Ready stays the agent's.
 func TestInvalidRegistration(t *testing.T) {

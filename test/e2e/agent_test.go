@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/controller"
@@ -161,10 +164,13 @@ func TestAgentInterval(t *testing.T) {
 	want.allocated, want.largestFree = "cpu=10m memory=1Mi", "cpu=99990m memory=102399Mi"
 	team.reports("a tiny pod comes", want)
 
-	registration, usage, first := team.registration().ResourceVersion, team.usage().ResourceVersion, team.renewed()
+	registration, usage, first := team.registration(), team.usage(), team.renewed()
 	team.eventually("another heartbeat", "true", func() string { return fmt.Sprint(first.Before(team.renewed())) })
-	if team.registration().ResourceVersion != registration || team.usage().ResourceVersion != usage {
-		t.Error("a heartbeat writes the status or the usage again")
+	if diff := cmp.Diff(registration, team.registration()) + cmp.Diff(usage, team.usage()); diff != "" {
+		t.Errorf("with a heartbeat, the status or the usage is written again:\n%s", diff)
+	}
+	if c := conditions.Get(registration, v1alpha1.ValidCondition); c != nil {
+		t.Errorf("the controller found something wrong with what the agent wrote: %+v", c)
 	}
 
 	physical.Pause()
