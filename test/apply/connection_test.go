@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,8 +42,16 @@ func TestVanishedWork(t *testing.T) {
 			t.Fatalf("removed, though %s", why)
 		}
 	}
-	// The next list falls short, and watches show nothing after it.
+	// The next list falls short, and watches show nothing after it. None is answered once the test goes on, since the watch that follows
+	// would start after what the test writes then.
 	var complete atomic.Bool
+	var lists sync.Mutex
+	listing := false
+	tamper := func(on bool) {
+		lists.Lock()
+		defer lists.Unlock()
+		listing = on
+	}
 	short := func(w http.ResponseWriter, r *http.Request) bool {
 		switch query := r.URL.Query(); {
 		case query.Get("sendInitialEvents") != "":
@@ -52,6 +61,11 @@ func TestVanishedWork(t *testing.T) {
 		case query.Get("watch") != "":
 			<-r.Context().Done()
 			return true
+		}
+		lists.Lock()
+		defer lists.Unlock()
+		if !listing {
+			return false
 		}
 		complete.Store(false)
 		list, err := d.kcp.Resource(works).List(t.Context(), metav1.ListOptions{Limit: 1})
@@ -70,7 +84,11 @@ func TestVanishedWork(t *testing.T) {
 		"nothing is answered":          answer("", http.StatusServiceUnavailable),
 	} {
 		t.Log(why)
+		for len(listed) > 0 {
+			<-listed
+		}
 		complete.Store(true)
+		tamper(true)
 		kcp.set(false, func(w http.ResponseWriter, r *http.Request) bool {
 			if isList(r) {
 				return short(w, r)
@@ -79,6 +97,7 @@ func TestVanishedWork(t *testing.T) {
 		})
 		<-listed
 		stays(why)
+		tamper(false)
 		kcp.set(false, nil)
 		d.work("a", manifest(strings.Replace(settings, "red", fmt.Sprintf("%q", why), 1))) // it has recovered
 		d.applied("a")
