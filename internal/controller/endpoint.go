@@ -410,12 +410,9 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 		},
 		writePlan: func(ctx context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
 			// Only the status: the moves can take a megabyte.
-			status, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&p.Status)
+			status, err := replacement(&p.Status)
 			if err != nil {
 				return nil, err
-			}
-			if len(p.Status.SkippedMoves) == 0 {
-				status["skippedMoves"] = nil
 			}
 			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": p.ResourceVersion}, "status": status})
 			if err != nil {
@@ -462,8 +459,12 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			// Only the controller's own part: the rest of the status can take a megabyte.
+			drain, err := replacement(r.Status.Drain)
+			if err != nil {
+				return nil, err
+			}
 			patch, err := json.Marshal(map[string]any{
-				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions, "drain": r.Status.Drain},
+				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions, "drain": drain},
 			})
 			if err != nil {
 				return nil, err

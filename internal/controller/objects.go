@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
+	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -276,6 +278,25 @@ func toSource(reference workload.Reference, u *unstructured.Unstructured) *deliv
 		s.Status, _ = json.Marshal(status)
 	}
 	return s
+}
+
+// replacement returns the value of a JSON merge patch that replaces an object of the API by another one, nil for none: what Go leaves out
+// where it is empty is null, since a merge patch leaves alone what it does not name. Its fields have to be lists or values without fields.
+func replacement[T any](object *T) (any, error) {
+	if object == nil {
+		return nil, nil
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, err
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if _, there := content[name]; !there {
+			content[name] = nil
+		}
+	}
+	return content, nil
 }
 
 func toUnstructured(object runtime.Object, kind string) (*unstructured.Unstructured, error) {

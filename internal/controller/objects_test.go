@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -24,6 +25,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -545,5 +547,54 @@ func TestUnreadableConfigMap(t *testing.T) {
 	want := "False PolicyError: the last good policies stay in force: default/broken/:1:1: unreadable: data: must be an object, is a list"
 	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestReplacementsLeaveNothingBehind: what was written of a status before is gone once the next is written, though that is sent as a merge
+// patch and has fields that are left out where they are empty.
+func TestReplacementsLeaveNothingBehind(t *testing.T) {
+	replaces(t, v1alpha1.ClusterDrainStatus{Remaining: 1, Leaving: 2, Workloads: []v1alpha1.DrainedWorkload{{Namespace: "default"}}})
+	replaces(t, v1alpha1.RebalancePlanStatus{
+		ObservedGeneration: 1, StartedAt: &metav1.Time{Time: time.Unix(1, 0)}, WaitingBefore: 2, Wave: 3, Moves: 4, Moved: 5, Skipped: 6,
+		Conditions: conditionsv1alpha1.Conditions{{Type: "Any"}}, Waves: []v1alpha1.RebalanceWave{{Wave: 1}}, SkippedMoves: []v1alpha1.SkippedMove{{}},
+	})
+}
+
+// replaces replaces a value that has all fields by one that has none, and by nil.
+func replaces[T any](t *testing.T, full T) {
+	t.Helper()
+	for i, of := 0, reflect.ValueOf(full); i < of.NumField(); i++ {
+		field, kind := of.Type().Field(i), of.Field(i).Kind()
+		if of.Field(i).IsZero() {
+			t.Errorf("%T: %s is empty", full, field.Name)
+		}
+		if (kind == reflect.Struct || kind == reflect.Map || kind == reflect.Pointer) && field.Type != reflect.TypeFor[*metav1.Time]() {
+			t.Errorf("%T: %s has fields of its own, which a replacement would leave behind", full, field.Name)
+		}
+	}
+	before, err := json.Marshal(map[string]any{"field": full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range []*T{new(T), nil} {
+		value, err := replacement(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, err := json.Marshal(map[string]any{"field": value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := jsonpatch.MergePatch(before, patch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ Field *T }
+		if err := json.Unmarshal(after, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(next, got.Field); diff != "" {
+			t.Errorf("%T: %s", full, diff)
+		}
 	}
 }
