@@ -53,7 +53,7 @@ With --wait it says how many remain, and why, until none do. To stop waiting, as
 		Example: `  kubectl placement drain frankfurt --wait
   kubectl placement drain frankfurt --deadline 2h     # from then on, all that can leave do at once`,
 	}, func() (map[string]any, error) {
-		drain := map[string]any{}
+		drain := map[string]any{"deadline": nil} // an earlier one would stay otherwise
 		if within < 0 {
 			return nil, fmt.Errorf("--deadline must not be negative, is %s", within)
 		}

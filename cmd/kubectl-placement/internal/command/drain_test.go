@@ -63,7 +63,7 @@ func TestDrainOfALiveCluster(t *testing.T) {
 	}
 	run(t.Context(), "cordon", "eu")
 	run(t.Context(), "uncordon", "eu")
-	if got, want := strings.Join(patches, " "), `{"spec":{"drain":{}}} {"spec":{"unschedulable":true}} {"spec":{"drain":null,"unschedulable":null}}`; got != want {
+	if got, want := strings.Join(patches, " "), `{"spec":{"drain":{"deadline":null}}} {"spec":{"unschedulable":true}} {"spec":{"drain":null,"unschedulable":null}}`; got != want {
 		t.Errorf("patches %s", got)
 	}
 	remain, patches = 5, nil
