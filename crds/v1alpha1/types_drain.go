@@ -15,7 +15,7 @@ type ClusterDrain struct {
 
 // ClusterDrainStatus is how far the drain of a cluster has come.
 type ClusterDrainStatus struct {
-	// remaining is how many workloads are still placed on the cluster.
+	// remaining is how many workloads are still placed on the cluster, apart from those that have finished or are suspended.
 	Remaining int32 `json:"remaining"`
 
 	// leaving is how many workloads are placed elsewhere, and keep a copy on the cluster until the new place has one that is ready.
@@ -50,8 +50,9 @@ type DrainedWorkload struct {
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace"`
 
-	// reason is Paced where the workload waits for its turn, NoBetterPlace where no other cluster can take it, NotSeen where it cannot be seen, and Due where it is
-	// decided on next.
+	// reason is Paced where the workload waits for its turn, NoBetterPlace where no other cluster can take it, NotSeen where it cannot be seen,
+	// NotDecided where message says why it cannot be decided on, the reason of condition Suspended where its placement is suspended, and Due
+	// where it is decided on next.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=63

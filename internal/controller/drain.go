@@ -3,7 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +49,7 @@ func (p *pass) followDrains() {
 		return
 	}
 	for name, drain := range p.drains {
-		remaining := slices.SortedFunc(maps.Keys(p.index.on[name]), byTurn)
+		remaining := slices.SortedFunc(p.toLeave(name), byTurn)
 		drain.Remaining = int32(len(remaining))
 		for _, item := range remaining[:min(len(remaining), v1alpha1.MaxDrainedWorkloads)] {
 			drain.Workloads = append(drain.Workloads, p.drained(item))
@@ -65,6 +65,21 @@ func (p *pass) followDrains() {
 	}
 	if p.host == nil {
 		p.guestDrains()
+	}
+}
+
+// toLeave returns the workloads that a cluster has to be rid of before it is drained. What has finished or is suspended runs nowhere, and
+// a place is found for it when it is resumed.
+func (p *pass) toLeave(cluster string) iter.Seq[*workItem] {
+	return func(yield func(*workItem) bool) {
+		for item := range p.index.on[cluster] {
+			if item.object != nil && item.object.end.RequestsNothing() {
+				continue
+			}
+			if !yield(item) {
+				return
+			}
+		}
 	}
 }
 
@@ -95,6 +110,8 @@ func (p *pass) drained(item *workItem) v1alpha1.DrainedWorkload {
 		d.Reason, d.Message = item.owner.suspension.reason, item.owner.suspension.message
 	case item.err != nil:
 		d.Reason, d.Message = "NotDecided", item.err.Error()
+	case item.reason != "":
+		d.Reason, d.Message = "NotDecided", item.reason
 	case item.attempt.message != "":
 		d.Reason, d.Message = noBetterPlace, item.attempt.message
 	}

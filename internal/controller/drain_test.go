@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/disruption"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // drain sets the drain of a cluster, nil for none.
@@ -128,6 +130,40 @@ func TestScaledOnceADrainIsOverdue(t *testing.T) {
 	if left := w.workspace.brake.Left(w.clock, 1); left != 1 {
 		t.Errorf("%d more may lose a cluster now, want 1", left)
 	}
+}
+
+// TestWhatRunsNowhereDelaysNoDrain: a Job that has finished or is suspended stays where it was placed, and the cluster is drained all the
+// same. What cannot be decided on is named with the reason.
+func TestWhatRunsNowhereDelaysNoDrain(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	ends := func(finished, suspended, deleted workload.End) {
+		w.workloads = nil
+		for name, end := range map[string]workload.End{"finished": finished, "suspended": suspended, "deleted": deleted} {
+			o := testWorkload(name, 1000)
+			o.end = end
+			o.workload.End = end
+			w.workloads = append(w.workloads, o)
+		}
+		w.pass()
+	}
+	ends("", "", "")
+	ends(workload.HasFinished, workload.Suspended, workload.BeingDeleted)
+	w.clusters = append(w.clusters, testCluster("b", "4"))
+	w.drain("a", &v1alpha1.ClusterDrain{})
+	w.pass()
+	w.expect(map[string]string{"finished": "a", "suspended": "a", "deleted": "a"})
+	w.drainIs("a", "False Draining: 1 remain, deleted: NotDecided")
+
+	w.workloads = slices.DeleteFunc(w.workloads, func(o *workloadObject) bool { return o.Name == "deleted" })
+	w.pass()
+	w.drainIs("a", "True: 0 remain")
+
+	t.Log("what is resumed leaves")
+	ends(workload.HasFinished, "", workload.BeingDeleted)
+	w.pass()
+	w.expect(map[string]string{"finished": "a", "suspended": "b"})
 }
 
 // TestDrainInOrder: those of the highest priority leave first, and among equals the oldest.
