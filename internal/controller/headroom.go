@@ -175,7 +175,7 @@ func (w *workspace) affected(d *headroom.Domain, asking map[*placementState]*hea
 	seen, concerns := map[*workItem]bool{}, false
 	for _, name := range d.Clusters {
 		for item := range w.index.on[name] {
-			if seen[item] || item.object == nil || item.owner == nil || item.owner.placement == nil || !item.found || item.stale {
+			if seen[item] || item.object == nil || item.object.end != "" || item.owner == nil || item.owner.placement == nil || !item.found || item.stale {
 				continue
 			}
 			seen[item], concerns = true, concerns || asking[item.owner] != nil

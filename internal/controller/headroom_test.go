@@ -8,8 +8,10 @@ import (
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // surviving is a placement of one cluster for each workload that asks to survive the loss of any one domain.
@@ -94,6 +96,29 @@ func TestHeadroomIsForAll(t *testing.T) {
 	w.expect(map[string]string{"small": "a", "large": "a"})
 	if got := w.checked(); !strings.HasPrefix(got, "False HeadroomShort: If cluster a were lost, 1 of the 1 workloads there would wait. Deployment default/small: ") {
 		t.Errorf("with another: %s", got)
+	}
+}
+
+// TestHeadroomForWhatRuns: a Job that has finished or is suspended needs no place elsewhere.
+func TestHeadroomForWhatRuns(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "1")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(surviving("cluster"))}
+	web, done, later := testWorkload("web", 1000), testWorkload("done", 1000), testWorkload("later", 1000)
+	w.workloads = []*workloadObject{web, done, later}
+	w.pass()
+	if got := w.checked(); !strings.HasPrefix(got, "False") {
+		t.Errorf("condition %s", got)
+	}
+	ended := func(o *workloadObject, end workload.End) *workloadObject {
+		after := *o
+		after.end, after.workload = end, ptr.To(*o.workload)
+		after.workload.End = end
+		return &after
+	}
+	w.workloads = []*workloadObject{web, ended(done, workload.HasFinished), ended(later, workload.Suspended)}
+	if got := w.checked(); !strings.HasPrefix(got, "True") {
+		t.Errorf("condition %s", got)
 	}
 }
 
