@@ -40,7 +40,8 @@ type clusterState struct {
 	mismatched time.Time
 	settling   bool
 	// vain describes what in the registration has no effect.
-	vain   string
+	vain string
+	// scores are its current scores.
 	scores []snapshot.Score
 	// until is when it has to be read again though its objects are the same; the zero time if never.
 	until time.Time

@@ -3,7 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
-	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +49,7 @@ func (p *pass) followDrains() {
 		return
 	}
 	for name, drain := range p.drains {
-		remaining := slices.SortedFunc(p.toLeave(name), byTurn)
+		remaining := slices.DeleteFunc(slices.SortedFunc(maps.Keys(p.index.on[name]), byTurn), (*workItem).runsNowhere)
 		drain.Remaining = int32(len(remaining))
 		for _, item := range remaining[:min(len(remaining), v1alpha1.MaxDrainedWorkloads)] {
 			drain.Workloads = append(drain.Workloads, p.drained(item))
@@ -68,19 +68,10 @@ func (p *pass) followDrains() {
 	}
 }
 
-// toLeave returns the workloads that a cluster has to be rid of before it is drained. What has finished or is suspended runs nowhere, and
-// a place is found for it when it is resumed.
-func (p *pass) toLeave(cluster string) iter.Seq[*workItem] {
-	return func(yield func(*workItem) bool) {
-		for item := range p.index.on[cluster] {
-			if item.object != nil && item.object.end.RequestsNothing() {
-				continue
-			}
-			if !yield(item) {
-				return
-			}
-		}
-	}
+// runsNowhere reports whether a workload has finished or is suspended, so that no drain waits for it. A place is found for it when it is
+// resumed.
+func (item *workItem) runsNowhere() bool {
+	return item.object != nil && item.object.end.RequestsNothing()
 }
 
 // byTurn orders workloads by when they leave; those that have never been seen come last.

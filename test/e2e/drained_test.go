@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,19 +28,7 @@ spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: 
 	})
 	f.apply(placement("web", "numberOfClusters: 1"), placement("report", "numberOfClusters: 1"))
 
-	binary, kubeconfig := cliProgram.build(t), filepath.Join(t.TempDir(), "kubeconfig")
-	if err := server.WriteKubeconfig(f.workspace, kubeconfig); err != nil {
-		t.Fatal(err)
-	}
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := exec.CommandContext(t.Context(), binary, append(args, "--kubeconfig", kubeconfig)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	if out := run("drain", "east", "--deadline", "1h", "--wait"); !strings.HasSuffix(out, "\neast is drained\n") {
+	if out := f.kubectlPlacement("drain", "east", "--deadline", "1h", "--wait"); !strings.HasSuffix(out, "\neast is drained\n") {
 		t.Errorf("it says %q", out)
 	}
 	f.eventually("it runs elsewhere", "west web 2/2", f.running)
@@ -56,23 +42,18 @@ spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: 
 		}
 		return as[v1alpha1.ClusterRegistration](f.team, u)
 	}
-	f.eventually("nothing is left in the status", `{"remaining":0}`, func() string {
+	status := func() string {
 		text, err := json.Marshal(east().Status.Drain)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(text)
-	})
-	run("drain", "east", "--wait")
+	}
+	f.eventually("nothing is left in the status", `{"remaining":0}`, status)
+	f.kubectlPlacement("drain", "east", "--wait")
 	if drain := east().Spec.Drain; drain == nil || drain.Deadline != nil {
 		t.Errorf("a second drain is %+v", drain)
 	}
-	run("uncordon", "east")
-	f.eventually("nothing of the drain remains", "null", func() string {
-		text, err := json.Marshal(east().Status.Drain)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	})
+	f.kubectlPlacement("uncordon", "east")
+	f.eventually("nothing of the drain remains", "null", status)
 }

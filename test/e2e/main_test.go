@@ -292,6 +292,20 @@ func (t *team) eventually(what, want string, observe func() string) {
 	t.Fatalf("%s\ngot  %s\nwant %s", what, got, want)
 }
 
+// kubectlPlacement runs kubectl placement in the team's workspace, and returns what it prints.
+func (t *team) kubectlPlacement(args ...string) string {
+	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := server.WriteKubeconfig(t.workspace, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), cliProgram.build(t.T), append(args, "--kubeconfig", kubeconfig)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
 // expect waits until a workload, "Deployment web", is on the clusters, "a,b"; "" if it is nowhere.
 func (t *team) expect(workload, on string) {
 	t.Helper()

@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,19 +26,7 @@ func TestRebalance(t *testing.T) {
 	}
 	team.apply(cluster("b", "8"))
 
-	binary, kubeconfig := cliProgram.build(t), filepath.Join(t.TempDir(), "kubeconfig")
-	if err := server.WriteKubeconfig(team.workspace, kubeconfig); err != nil {
-		t.Fatal(err)
-	}
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command(binary, append([]string{"rebalance", "--kubeconfig", kubeconfig}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	out := run("--even", "--apply", "--wait")
+	out := team.kubectlPlacement("rebalance", "--even", "--apply", "--wait")
 	for _, want := range []string{"reached by 2 moves in 1 wave, and by no fewer moves", " created", "wave 1: 2 of 2 moved, 0 skipped; complete"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -55,7 +41,7 @@ func TestRebalance(t *testing.T) {
 	}
 
 	// Once it is even there is nothing to leave to the controller.
-	if out = run("--even", "--apply"); !strings.Contains(out, "even use within 10 points: reached as it is") {
+	if out = team.kubectlPlacement("rebalance", "--even", "--apply"); !strings.Contains(out, "even use within 10 points: reached as it is") {
 		t.Error(out)
 	}
 	list, err := team.client.Resource(plans).List(t.Context(), metav1.ListOptions{})
